@@ -1,0 +1,169 @@
+package grpcserver
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/slipwayhq/slipway/platform/fault"
+	"github.com/slipwayhq/slipway/platform/internal/correlation"
+)
+
+const (
+	correlationHeader = "x-correlation-id"
+	correlationMax    = 128
+)
+
+// call is one RPC from its first byte to its status.
+type call struct {
+	*method
+	start     time.Time
+	cancel    context.CancelFunc
+	principal string
+	in        inbound
+}
+
+// unary serves a unary method. It stands in for grpc-go's own handling of one, so that
+// decoding the request and sending the response belong to the call like its handler does.
+func (s *Server) unary(m *method, handler grpc.MethodHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		c := m.begin()
+		ctx := stream.Context()
+		defer func() { err = s.end(ctx, c, err, recover()) }()
+		if ctx, err = s.admit(ctx, c); err != nil {
+			return err
+		}
+		reply, err := handler(srv, ctx, func(v any) error { return s.receive(stream, &c.in, v) }, nil)
+		if err != nil {
+			return err
+		}
+		return stream.SendMsg(reply)
+	}
+}
+
+// stream serves a streaming method. Its context ends with cause [ErrDraining] when streams
+// are told to end.
+func (s *Server) stream(m *method, handler grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		c := m.begin()
+		ctx := stream.Context()
+		defer func() { err = s.end(ctx, c, err, recover()) }()
+		if ctx, err = s.admit(ctx, c); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		c.cancel = func() { cancel(nil) }
+		defer s.onDrain(func() { cancel(ErrDraining) })()
+		return handler(srv, &serverStream{ServerStream: stream, ctx: ctx, server: s})
+	}
+}
+
+func (m *method) begin() *call {
+	m.started.Inc()
+	m.inFlight.Add(1)
+	return &call{method: m, start: time.Now()}
+}
+
+// admit decides whether a call may go on and returns the context that it goes on with.
+func (s *Server) admit(ctx context.Context, c *call) (context.Context, error) {
+	if ids := metadata.ValueFromIncomingContext(ctx, correlationHeader); len(ids) > 0 {
+		if id := sanitize(ids[0]); id != "" {
+			ctx = correlation.With(ctx, id)
+		}
+	}
+	ctx, err := s.bound(ctx, c)
+	if err != nil || c.public {
+		return ctx, err
+	}
+	if s.opts.authenticator != nil {
+		p, err := s.opts.authenticator(ctx, c.full)
+		if err != nil {
+			return ctx, err
+		}
+		c.principal = p.ID
+		ctx = ContextWithPrincipal(ctx, p)
+	}
+	if s.opts.rateLimit != nil {
+		return ctx, s.opts.rateLimit(ctx, c.full)
+	}
+	return ctx, nil
+}
+
+// bound holds the call's deadline between the floor and, for unary calls, the ceiling.
+func (s *Server) bound(ctx context.Context, c *call) (context.Context, error) {
+	left := s.cfg.MaxDeadline + 1
+	if deadline, ok := ctx.Deadline(); ok {
+		if left = deadline.Sub(c.start); left < s.cfg.MinDeadline {
+			return ctx, errDeadlineTooShort
+		}
+	}
+	if c.kind == kindUnary && left > s.cfg.MaxDeadline {
+		ctx, c.cancel = context.WithTimeout(ctx, s.cfg.MaxDeadline)
+	}
+	return ctx, nil
+}
+
+// receive reads one request message and validates it.
+func (s *Server) receive(stream grpc.ServerStream, in *inbound, v any) error {
+	in.msg = v
+	if err := stream.RecvMsg(in); err != nil {
+		return err
+	}
+	if in.err != nil {
+		return fault.Wrap(in.err, fault.InvalidArgument, "malformed request message")
+	}
+	if msg, ok := v.(proto.Message); ok {
+		return s.validate(msg)
+	}
+	return nil
+}
+
+// end turns what became of a call into the status that the client sees, counts it and logs
+// it, all in one place and once.
+func (s *Server) end(ctx context.Context, c *call, err error, panicked any) error {
+	o := outcome{call: c, err: err, elapsed: time.Since(c.start), span: trace.SpanContextFromContext(ctx)}
+	if panicked != nil {
+		o.err, o.stack = fmt.Errorf("handler panicked: %v", panicked), debug.Stack()
+		s.metrics.panics.Inc()
+	}
+	if o.err != nil {
+		st := s.status(ctx, c.method, o.err)
+		o.code, err = st.Code(), st.Err()
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.inFlight.Add(-1)
+	c.observe(o.code, o.elapsed, o.span)
+	o.log(ctx)
+	return err
+}
+
+// unknownMethod answers calls of services and methods that are not registered, and counts
+// them under one pair of labels.
+func (s *Server) unknownMethod(m *method) grpc.StreamHandler {
+	return s.stream(m, func(any, grpc.ServerStream) error {
+		return fault.New(fault.Unimplemented, "unknown service or method")
+	})
+}
+
+// sanitize keeps of a caller's id what is safe in logs and headers.
+func sanitize(id string) string {
+	if len(id) > correlationMax {
+		id = id[:correlationMax]
+	}
+	clean := make([]byte, 0, len(id))
+	for i := range len(id) {
+		switch b := id[i]; {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_', b == '.', b == ':':
+			clean = append(clean, b)
+		}
+	}
+	return string(clean)
+}
