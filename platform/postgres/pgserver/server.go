@@ -71,6 +71,12 @@ func (s *Server) prepare(ctx context.Context, fill func(*Server, context.Context
 	if s.account, err = accountFor(s.layout.data()); err != nil {
 		return err
 	}
+	if s.bin, err = s.layout.binaries(ctx, s.cfg.BinDir); err != nil {
+		return err
+	}
+	if err := s.account.reach(s.bin.Dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(s.layout.dir, 0o755); err != nil {
 		return wrapIO(fmt.Errorf("make folder: %w", err), s.layout)
 	}
@@ -78,12 +84,6 @@ func (s *Server) prepare(ctx context.Context, fill func(*Server, context.Context
 		return err
 	}
 	if err := s.acquire(ctx); err != nil {
-		return err
-	}
-	if s.bin, err = s.layout.binaries(ctx, s.cfg.BinDir); err != nil {
-		return err
-	}
-	if err := s.account.reach(s.bin.Dir); err != nil {
 		return err
 	}
 	if _, err := os.Stat(s.layout.data()); errors.Is(err, os.ErrNotExist) {
