@@ -1,0 +1,17 @@
+package postgrestest_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
+)
+
+func ExampleNew() {
+	test := func(t *testing.T) {
+		url := postgrestest.New(t) // and the components that the test needs
+		_ = url                    // open a pool on it
+	}
+	fmt.Printf("%T\n", test)
+	// Output: func(*testing.T)
+}
