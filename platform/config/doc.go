@@ -1,0 +1,18 @@
+// Package config turns the environment into a validated struct, once, at the start of a program.
+//
+// A program's configuration is a struct of the Configs of the components it uses. Their fields
+// carry the names of their variables as `env` tags; the components themselves never read the
+// environment.
+//
+//	type Config struct {
+//		Server   grpcserver.Config
+//		Database postgres.Config
+//		APIKey   config.Secret `env:"API_KEY,required"`
+//	}
+//
+// [Load] fails fast and names every mistake at once, so that a deployment is corrected in one
+// round. [Print] shows the configuration in force with its secrets masked.
+//
+// The tags are those of github.com/caarlos0/env: "NAME", "NAME,required", envSeparator. An empty
+// variable counts as unset. The idea of a twelve-factor configuration is from 12factor.net.
+package config
