@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -27,6 +28,7 @@ type call struct {
 	cancel    context.CancelFunc
 	principal string
 	in        inbound
+	outcome
 }
 
 // unary serves a unary method. It stands in for grpc-go's own handling of one, so that
@@ -39,7 +41,11 @@ func (s *Server) unary(m *method, handler grpc.MethodHandler) grpc.StreamHandler
 		if ctx, err = s.admit(ctx, c); err != nil {
 			return err
 		}
-		reply, err := handler(srv, ctx, func(v any) error { return s.receive(stream, &c.in, v) }, nil)
+		receive := func(v any) error {
+			c.in.msg = v
+			return s.accept(&c.in, stream.RecvMsg(&c.in))
+		}
+		reply, err := handler(srv, ctx, receive, nil)
 		if err != nil {
 			return err
 		}
@@ -109,16 +115,15 @@ func (s *Server) bound(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// receive reads one request message and validates it.
-func (s *Server) receive(stream grpc.ServerStream, in *inbound, v any) error {
-	in.msg = v
-	if err := stream.RecvMsg(in); err != nil {
-		return err
+// accept takes a request message that was received: it must be one, and valid.
+func (s *Server) accept(in *inbound, received error) error {
+	if received != nil {
+		return received
 	}
 	if in.err != nil {
 		return fault.Wrap(in.err, fault.InvalidArgument, "malformed request message")
 	}
-	if msg, ok := v.(proto.Message); ok {
+	if msg, ok := in.msg.(proto.Message); ok {
 		return s.validate(msg)
 	}
 	return nil
@@ -127,21 +132,24 @@ func (s *Server) receive(stream grpc.ServerStream, in *inbound, v any) error {
 // end turns what became of a call into the status that the client sees, counts it and logs
 // it, all in one place and once.
 func (s *Server) end(ctx context.Context, c *call, err error, panicked any) error {
-	o := outcome{call: c, err: err, elapsed: time.Since(c.start), span: trace.SpanContextFromContext(ctx)}
+	c.elapsed, c.span, c.err = time.Since(c.start), trace.SpanContextFromContext(ctx), err
 	if panicked != nil {
-		o.err, o.stack = fmt.Errorf("handler panicked: %v", panicked), debug.Stack()
+		c.err, c.stack = fmt.Errorf("handler panicked: %v", panicked), debug.Stack()
 		s.metrics.panics.Inc()
 	}
-	if o.err != nil {
-		st := s.status(ctx, c.method, o.err)
-		o.code, err = st.Code(), st.Err()
+	if drained(ctx, c.err) {
+		c.err = ErrDraining
+	}
+	if c.err != nil {
+		st := s.status(ctx, c.method, c.err)
+		c.code, err = st.Code(), st.Err()
 	}
 	if c.cancel != nil {
 		c.cancel()
 	}
 	c.inFlight.Add(-1)
-	c.observe(o.code, o.elapsed, o.span)
-	o.log(ctx)
+	c.observe(c.code, c.elapsed, c.span)
+	c.log(ctx)
 	return err
 }
 
@@ -155,15 +163,12 @@ func (s *Server) unknownMethod(m *method) grpc.StreamHandler {
 
 // sanitize keeps of a caller's id what is safe in logs and headers.
 func sanitize(id string) string {
-	if len(id) > correlationMax {
-		id = id[:correlationMax]
-	}
-	clean := make([]byte, 0, len(id))
-	for i := range len(id) {
-		switch b := id[i]; {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_', b == '.', b == ':':
-			clean = append(clean, b)
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-_.:", r):
+			return r
+		default:
+			return -1
 		}
-	}
-	return string(clean)
+	}, id[:min(len(id), correlationMax)])
 }

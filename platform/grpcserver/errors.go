@@ -46,7 +46,7 @@ var faultCodes = map[fault.Code]codes.Code{
 // a status that the handler made itself, the end of the call's own context, the error
 // table. What nothing of these explains is INTERNAL with a fixed text.
 func (s *Server) status(ctx context.Context, m *method, err error) *status.Status {
-	if drained(ctx, err) {
+	if errors.Is(err, ErrDraining) {
 		return status.New(codes.Unavailable, ErrDraining.Error())
 	}
 	f, ok := fault.From(err)

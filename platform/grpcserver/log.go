@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -13,13 +14,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 
+	"github.com/slipwayhq/slipway/platform/fault"
 	"github.com/slipwayhq/slipway/platform/internal/correlation"
 )
 
 // outcome is how a call ended. It writes itself as the fields of the access log: never a
 // payload, and the cause of an error only here.
 type outcome struct {
-	*call
 	code    codes.Code
 	err     error
 	stack   []byte
@@ -27,79 +28,96 @@ type outcome struct {
 	span    trace.SpanContext
 
 	correlation, peer, requested string
-	hex                          [32]byte
-	field                        [1]zap.Field
+
+	hex   [32]byte
+	field [1]zap.Field
 }
 
 // log writes the call's one line and marks the span when the fault is ours.
-func (o *outcome) log(ctx context.Context) {
-	level := o.level()
+func (c *call) log(ctx context.Context) {
+	level := c.level()
 	if level == zapcore.ErrorLevel {
 		if span := trace.SpanFromContext(ctx); span.IsRecording() {
-			span.RecordError(o.err)
+			span.RecordError(c.err)
 		}
 	}
-	entry := o.logger.Check(level, "call finished")
+	entry := c.logger.Check(level, "call finished")
 	if entry == nil {
 		return
 	}
-	o.correlation = correlation.ID(ctx)
-	if o.code != codes.OK {
+	c.correlation = sanitize(correlation.ID(ctx))
+	if c.code != codes.OK {
 		if p, ok := peer.FromContext(ctx); ok {
-			o.peer = p.Addr.String()
+			c.peer = p.Addr.String()
 		}
 	}
-	if o.service == unknown {
-		o.requested, _ = grpc.Method(ctx)
-		o.requested = o.requested[:min(len(o.requested), correlationMax)]
+	if c.service == unknown {
+		c.requested, _ = grpc.Method(ctx)
+		c.requested = c.requested[:min(len(c.requested), correlationMax)]
 	}
-	o.field[0] = zap.Inline(o)
-	entry.Write(o.field[:]...)
+	c.field[0] = zap.Inline(c)
+	entry.Write(c.field[:]...)
 }
 
 // level is error for what we did wrong, warning for what we could not do, and information
 // for what is between a caller and its own mistakes.
-func (o *outcome) level() zapcore.Level {
-	switch o.code {
+func (c *call) level() zapcore.Level {
+	switch c.code {
 	case codes.Unknown, codes.Internal, codes.DataLoss:
 		return zapcore.ErrorLevel
 	case codes.DeadlineExceeded, codes.ResourceExhausted, codes.Unavailable, codes.Unimplemented:
-		if !errors.Is(o.err, ErrDraining) {
+		if !errors.Is(c.err, ErrDraining) {
 			return zapcore.WarnLevel
 		}
 	}
-	if o.public {
+	if c.public {
 		return zapcore.DebugLevel
 	}
 	return zapcore.InfoLevel
 }
 
 // MarshalLogObject implements [zapcore.ObjectMarshaler].
-func (o *outcome) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	enc.AddString("grpc.code", o.code.String())
-	enc.AddDuration("duration", o.elapsed)
+func (c *call) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("grpc.code", c.code.String())
+	enc.AddDuration("duration", c.elapsed)
 	for _, f := range []struct{ key, value string }{
-		{"principal", o.principal},
-		{"peer", o.peer},
-		{"grpc.requested", o.requested},
-		{"correlation_id", o.correlation},
+		{"principal", c.principal},
+		{"peer", c.peer},
+		{"grpc.requested", c.requested},
+		{"correlation_id", c.correlation},
 	} {
 		if f.value != "" {
 			enc.AddString(f.key, f.value)
 		}
 	}
-	if o.span.IsValid() {
-		traceID, spanID := o.span.TraceID(), o.span.SpanID()
-		hex.Encode(o.hex[:], traceID[:])
-		enc.AddByteString("trace_id", o.hex[:])
-		hex.Encode(o.hex[:], spanID[:])
-		enc.AddByteString("span_id", o.hex[:16])
+	if c.span.IsValid() {
+		traceID, spanID := c.span.TraceID(), c.span.SpanID()
+		hex.Encode(c.hex[:], traceID[:])
+		enc.AddByteString("trace_id", c.hex[:])
+		hex.Encode(c.hex[:], spanID[:])
+		enc.AddByteString("span_id", c.hex[:16])
 	}
-	if o.err != nil {
-		enc.AddString("error", o.err.Error())
+	if c.err != nil {
+		enc.AddString("error", c.err.Error())
+		if fields := violated(c.err); fields != "" {
+			enc.AddString("violations", fields)
+		}
 	}
-	if o.stack != nil {
-		enc.AddByteString("stack", o.stack)
+	if c.stack != nil {
+		enc.AddByteString("stack", c.stack)
 	}
 	return nil
+}
+
+// violated names the fields that a request was refused for.
+func violated(err error) string {
+	f, ok := fault.From(err)
+	if !ok {
+		return ""
+	}
+	fields := make([]string, len(f.Violations))
+	for i, v := range f.Violations {
+		fields[i] = v.Field
+	}
+	return strings.Join(fields, ", ")
 }

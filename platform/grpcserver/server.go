@@ -68,6 +68,10 @@ func New(cfg Config, monitor *health.Monitor, opts ...Option) (*Server, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
+	creds, err := newCredentials(cfg.TLS, o.logger)
+	if err != nil {
+		return nil, err
+	}
 	metrics, err := newMetrics(o.registerer)
 	if err != nil {
 		return nil, err
@@ -75,10 +79,6 @@ func New(cfg Config, monitor *health.Monitor, opts ...Option) (*Server, error) {
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("create request validator: %w", err)
-	}
-	creds, err := newCredentials(cfg.TLS, o.logger)
-	if err != nil {
-		return nil, err
 	}
 	drain, endStreams := context.WithCancel(context.Background())
 	s := &Server{
@@ -203,7 +203,11 @@ func (s *Server) ProbeAddr() net.Addr {
 // first it calls Shutdown and returns its error. It fails if a port cannot be opened or
 // stops accepting; then Shutdown remains to be called.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.Listen(); err != nil {
+	switch err := s.Listen(); {
+	case errors.Is(err, grpc.ErrServerStopped):
+		<-s.drained
+		return nil
+	case err != nil:
 		return err
 	}
 	stopped := make(chan error, 2)

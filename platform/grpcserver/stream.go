@@ -22,11 +22,12 @@ func (s *serverStream) RecvMsg(v any) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
+	in := &inbound{msg: v}
 	received := make(chan error, 1)
-	go func() { received <- s.server.receive(s.ServerStream, new(inbound), v) }()
+	go func() { received <- s.ServerStream.RecvMsg(in) }()
 	select {
 	case err := <-received:
-		return err
+		return s.server.accept(in, err)
 	case <-s.ctx.Done():
 		return context.Cause(s.ctx)
 	}
