@@ -1,0 +1,41 @@
+// Package correlation carries the id that ties together everything that one business request
+// caused, across services, queues and time. It travels as the baggage member "correlation_id",
+// so that W3C propagation takes it wherever trace context goes. A request that brings none is
+// known by its trace id: in the usual case nothing has to be stored or sent.
+package correlation
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Key is the name of the baggage member and of the field in log lines.
+const Key = "correlation_id"
+
+// ID returns the correlation id of ctx: the one set with [With] or received as baggage, else the
+// trace id, else "".
+func ID(ctx context.Context) string {
+	if id := baggage.FromContext(ctx).Member(Key).Value(); id != "" {
+		return id
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		return sc.TraceID().String()
+	}
+	return ""
+}
+
+// With returns a context with the given correlation id beside the baggage that is there. An id
+// that baggage cannot carry, or that would exceed its limits, leaves ctx as it is.
+func With(ctx context.Context, id string) context.Context {
+	member, err := baggage.NewMemberRaw(Key, id)
+	if err != nil {
+		return ctx
+	}
+	bag, err := baggage.FromContext(ctx).SetMember(member)
+	if err != nil {
+		return ctx
+	}
+	return baggage.ContextWithBaggage(ctx, bag)
+}
