@@ -70,40 +70,48 @@ func TestCache_Get(t *testing.T) {
 
 	t.Run("the first caller loads, the next ones are answered by Redis", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			reg := prometheus.NewPedanticRegistry()
-			cache, src := newCache(t, open(t, s), reg), newSource()
-			for range 5 {
-				requireGet(t, cache, src, "PENDING")
-			}
-			requireGet(t, newCache(t, open(t, s), nil), src, "PENDING")
-			require.Equal(t, int64(1), src.loads.Load(), "another process hits too")
-			require.Equal(t, map[string]float64{"hit": 4, "miss": 1, "bypass": 0, "error": 0}, countsOf(t, reg, "cache_requests_total"))
-			require.Equal(t, map[string]float64{"done": 1, "outdated": 0, "bypass": 0, "error": 0}, countsOf(t, reg, "cache_writes_total"))
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				reg := prometheus.NewPedanticRegistry()
+				cache, src := newCache(t, open(t, s), reg), newSource()
+				for range 5 {
+					requireGet(t, cache, src, "PENDING")
+				}
+				requireGet(t, newCache(t, open(t, s), nil), src, "PENDING")
+				require.Equal(t, int64(1), src.loads.Load(), "another process hits too")
+				require.Equal(t, map[string]int{"hit": 4, "miss": 1, "bypass": 0, "error": 0}, countsOf(t, reg, "cache_requests_total"))
+				require.Equal(t, map[string]int{"done": 1, "outdated": 0, "bypass": 0, "error": 0}, countsOf(t, reg, "cache_writes_total"))
+			})
+		}
 	})
 
 	t.Run("a hundred callers at once cause one load", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			cache, src := newCache(t, open(t, s), nil), newSource()
-			var callers, called sync.WaitGroup
-			called.Add(100)
-			for range 100 {
-				callers.Go(func() {
-					called.Done()
-					got, err := cache.Get(t.Context(), "7", func(ctx context.Context) (order, error) {
-						called.Wait() // none is late
-						return src.load(ctx)
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				cache, src := newCache(t, open(t, s), nil), newSource()
+				var callers, called sync.WaitGroup
+				called.Add(100)
+				for range 100 {
+					callers.Go(func() {
+						called.Done()
+						got, err := cache.Get(t.Context(), "7", func(ctx context.Context) (order, error) {
+							called.Wait() // none is late
+							return src.load(ctx)
+						})
+						if err != nil || got.Status != "PENDING" {
+							t.Errorf("got %+v, %v", got, err)
+						}
 					})
-					if err != nil || got.Status != "PENDING" {
-						t.Errorf("got %+v, %v", got, err)
-					}
-				})
-			}
-			callers.Wait()
-			require.Equal(t, int64(1), src.loads.Load())
-		})
+				}
+				callers.Wait()
+				require.Equal(t, int64(1), src.loads.Load())
+			})
+		}
 	})
 
 	t.Run("an error goes to the callers and is not cached", func(t *testing.T) {
@@ -117,20 +125,24 @@ func TestCache_Get(t *testing.T) {
 
 	t.Run("entries expire, at different times", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			client := open(t, s)
-			cache, src := newCache(t, client, nil), newSource()
-			seen := map[time.Duration]bool{}
-			for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
-				_, err := cache.Get(t.Context(), key, src.load)
-				require.NoError(t, err)
-				left := client.PTTL(t.Context(), "order:{"+key+"}").Val()
-				require.Greater(t, left, 50*time.Second)
-				require.LessOrEqual(t, left, time.Minute)
-				seen[left.Truncate(100*time.Millisecond)] = true
-			}
-			require.Greater(t, len(seen), 1)
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				client := open(t, s)
+				cache, src := newCache(t, client, nil), newSource()
+				seen := map[time.Duration]bool{}
+				for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+					_, err := cache.Get(t.Context(), key, src.load)
+					require.NoError(t, err)
+					left := client.PTTL(t.Context(), "order:{"+key+"}").Val()
+					require.Greater(t, left, 50*time.Second)
+					require.LessOrEqual(t, left, time.Minute)
+					seen[left.Truncate(100*time.Millisecond)] = true
+				}
+				require.Greater(t, len(seen), 1)
+			})
+		}
 	})
 
 	t.Run("an entry that cannot be read is loaded and replaced", func(t *testing.T) {
@@ -138,13 +150,17 @@ func TestCache_Get(t *testing.T) {
 		for name, junk := range map[string]string{"short": "x", "no version": "not a number but long enough", "no JSON": "0000000000000000001{"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				onEachServer(t, func(t *testing.T, s *redistest.Server) {
-					client, reg := open(t, s), prometheus.NewPedanticRegistry()
-					cache, src := newCache(t, client, reg), newSource()
-					require.NoError(t, client.Set(t.Context(), "order:{7}", junk, 0).Err())
-					requireGet(t, cache, src, "PENDING")
-					require.Equal(t, 1.0, countsOf(t, reg, "cache_requests_total")["error"])
-				})
+				for name, start := range servers {
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						s := start(t)
+						client, reg := open(t, s), prometheus.NewPedanticRegistry()
+						cache, src := newCache(t, client, reg), newSource()
+						require.NoError(t, client.Set(t.Context(), "order:{7}", junk, 0).Err())
+						requireGet(t, cache, src, "PENDING")
+						require.Equal(t, 1, countsOf(t, reg, "cache_requests_total")["error"])
+					})
+				}
 			})
 		}
 	})
@@ -232,55 +248,63 @@ func TestCache_withoutRedis(t *testing.T) {
 	for name, fault := range faults {
 		t.Run("answers stay right when the server is "+name, func(t *testing.T) {
 			t.Parallel()
-			onEachServer(t, func(t *testing.T, s *redistest.Server) {
-				reg := prometheus.NewPedanticRegistry()
-				cache, src := newCache(t, openWith(t, redisdb.Config{URL: s.URL()}), reg), newSource()
-				requireGet(t, cache, src, "PENDING")
-				before := src.loads.Load()
-
-				fault.break_(s)
-				for range 20 {
+			for name, start := range servers {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					s := start(t)
+					reg := prometheus.NewPedanticRegistry()
+					cache, src := newCache(t, openWith(t, redisdb.Config{URL: s.URL()}), reg), newSource()
 					requireGet(t, cache, src, "PENDING")
-				}
-				cache.Invalidate(t.Context(), "7", src.change("CANCELLED").Version)
-				for range 20 {
-					requireGet(t, cache, src, "CANCELLED")
-				}
-				require.Equal(t, int64(40), src.loads.Load()-before)
-				counts := countsOf(t, reg, "cache_requests_total")
-				require.Positive(t, counts["error"])
-				require.Greater(t, counts["bypass"], counts["error"], "only a few calls pay the timeout")
+					before := src.loads.Load()
 
-				fault.heal(s)
-				require.Eventually(t, func() bool {
-					requireGet(t, cache, src, "CANCELLED")
-					return countsOf(t, reg, "cache_requests_total")["hit"] > counts["hit"]+3
-				}, patience, 10*time.Millisecond)
-			})
+					fault.break_(s)
+					for range 20 {
+						requireGet(t, cache, src, "PENDING")
+					}
+					cache.Invalidate(t.Context(), "7", src.change("CANCELLED").Version)
+					for range 20 {
+						requireGet(t, cache, src, "CANCELLED")
+					}
+					require.Equal(t, int64(40), src.loads.Load()-before)
+					counts := countsOf(t, reg, "cache_requests_total")
+					require.Positive(t, counts["error"])
+					require.Greater(t, counts["bypass"], counts["error"], "only a few calls pay the timeout")
+
+					fault.heal(s)
+					require.Eventually(t, func() bool {
+						requireGet(t, cache, src, "CANCELLED")
+						return countsOf(t, reg, "cache_requests_total")["hit"] > counts["hit"]+3
+					}, patience, 10*time.Millisecond)
+				})
+			}
 		})
 	}
 
 	t.Run("an invalidation that Redis missed is kept and sent later", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			proxy := faultproxy.Start(t, s.Addr())
-			here := newCache(t, openWith(t, redisdb.Config{URL: "redis://" + proxy.Addr()}), nil)
-			elsewhere := newCache(t, open(t, s), nil)
-			src := newSource()
-			requireGet(t, elsewhere, src, "PENDING")
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				proxy := faultproxy.Start(t, s.Addr())
+				here := newCache(t, openWith(t, redisdb.Config{URL: "redis://" + proxy.Addr()}), nil)
+				elsewhere := newCache(t, open(t, s), nil)
+				src := newSource()
+				requireGet(t, elsewhere, src, "PENDING")
 
-			proxy.SetFault(faultproxy.Fault{Refuse: true})
-			proxy.Cut()
-			here.Invalidate(t.Context(), "7", src.change("CANCELLED").Version)
-			requireGet(t, elsewhere, src, "PENDING") // it could not know
+				proxy.SetFault(faultproxy.Fault{Refuse: true})
+				proxy.Cut()
+				here.Invalidate(t.Context(), "7", src.change("CANCELLED").Version)
+				requireGet(t, elsewhere, src, "PENDING") // it could not know
 
-			proxy.SetFault(faultproxy.Fault{})
-			require.Eventually(t, func() bool {
-				_, _ = here.Get(t.Context(), "any key", src.load)
-				got, err := elsewhere.Get(t.Context(), "7", src.load)
-				return err == nil && got.Status == "CANCELLED"
-			}, patience, 10*time.Millisecond)
-		})
+				proxy.SetFault(faultproxy.Fault{})
+				require.Eventually(t, func() bool {
+					_, _ = here.Get(t.Context(), "any key", src.load)
+					got, err := elsewhere.Get(t.Context(), "7", src.load)
+					return err == nil && got.Status == "CANCELLED"
+				}, patience, 10*time.Millisecond)
+			})
+		}
 	})
 }
 

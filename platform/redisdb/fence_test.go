@@ -71,33 +71,45 @@ func TestCache_Invalidate(t *testing.T) {
 
 	t.Run("a slow reader cannot put the old value back", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			got := slowReaderRace(t, newCache(t, open(t, s), nil), newCache(t, open(t, s), nil))
-			require.Equal(t, "CANCELLED", got.Status)
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				got := slowReaderRace(t, newCache(t, open(t, s), nil), newCache(t, open(t, s), nil))
+				require.Equal(t, "CANCELLED", got.Status)
+			})
+		}
 	})
 
 	t.Run("which SET and DEL let it do", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			got := slowReaderRace(t, plainCache{open(t, s)}, plainCache{open(t, s)})
-			require.Equal(t, "PENDING", got.Status, "the race is not what it should be")
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				got := slowReaderRace(t, plainCache{open(t, s)}, plainCache{open(t, s)})
+				require.Equal(t, "PENDING", got.Status, "the race is not what it should be")
+			})
+		}
 	})
 
 	t.Run("nor in a cache of short-lived entries, after a newer entry came and went", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			client := open(t, s)
-			cache, src := newCache(t, client, nil), newSource()
-			old := *src.current.Load()
-			cache.Store(t.Context(), "7", src.change("CONFIRMED"))
-			require.NoError(t, client.Del(t.Context(), "order:{7}").Err()) // as if it had expired
-			got, err := cache.Get(t.Context(), "7", func(context.Context) (order, error) { return old, nil })
-			require.NoError(t, err)
-			require.Equal(t, "PENDING", got.Status, "it is what this caller loaded")
-			requireGet(t, cache, src, "CONFIRMED")
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				client := open(t, s)
+				cache, src := newCache(t, client, nil), newSource()
+				old := *src.current.Load()
+				cache.Store(t.Context(), "7", src.change("CONFIRMED"))
+				require.NoError(t, client.Del(t.Context(), "order:{7}").Err()) // as if it had expired
+				got, err := cache.Get(t.Context(), "7", func(context.Context) (order, error) { return old, nil })
+				require.NoError(t, err)
+				require.Equal(t, "PENDING", got.Status, "it is what this caller loaded")
+				requireGet(t, cache, src, "CONFIRMED")
+			})
+		}
 	})
 
 	t.Run("a lookup that began before is not joined after", func(t *testing.T) {
@@ -125,13 +137,17 @@ func TestCache_Invalidate(t *testing.T) {
 
 	t.Run("what is new enough stays", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			cache, src := newCache(t, open(t, s), nil), newSource()
-			requireGet(t, cache, src, "PENDING")
-			cache.Invalidate(t.Context(), "7", 1)
-			requireGet(t, cache, src, "PENDING")
-			require.Equal(t, int64(1), src.loads.Load())
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				cache, src := newCache(t, open(t, s), nil), newSource()
+				requireGet(t, cache, src, "PENDING")
+				cache.Invalidate(t.Context(), "7", 1)
+				requireGet(t, cache, src, "PENDING")
+				require.Equal(t, int64(1), src.loads.Load())
+			})
+		}
 	})
 
 	t.Run("works when the caller has gone", func(t *testing.T) {
@@ -147,27 +163,35 @@ func TestCache_Invalidate(t *testing.T) {
 
 	t.Run("the highest version keeps everything out", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			cache, src := newCache(t, open(t, s), nil), newSource()
-			cache.Invalidate(t.Context(), "7", math.MaxInt64)
-			requireGet(t, cache, src, "PENDING")
-			requireGet(t, cache, src, "PENDING")
-			require.Equal(t, int64(2), src.loads.Load())
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				cache, src := newCache(t, open(t, s), nil), newSource()
+				cache.Invalidate(t.Context(), "7", math.MaxInt64)
+				requireGet(t, cache, src, "PENDING")
+				requireGet(t, cache, src, "PENDING")
+				require.Equal(t, int64(2), src.loads.Load())
+			})
+		}
 	})
 }
 
 func TestCache_Store(t *testing.T) {
 	t.Parallel()
-	onEachServer(t, func(t *testing.T, s *redistest.Server) {
-		cache, src := newCache(t, open(t, s), nil), newSource()
-		old := *src.current.Load()
-		confirmed := src.change("CONFIRMED")
-		cache.Store(t.Context(), "7", confirmed)
-		cache.Store(t.Context(), "7", old)
-		requireGet(t, cache, src, "CONFIRMED")
-		require.Zero(t, src.loads.Load(), "the reader was spared the load")
-	})
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			cache, src := newCache(t, open(t, s), nil), newSource()
+			old := *src.current.Load()
+			confirmed := src.change("CONFIRMED")
+			cache.Store(t.Context(), "7", confirmed)
+			cache.Store(t.Context(), "7", old)
+			requireGet(t, cache, src, "CONFIRMED")
+			require.Zero(t, src.loads.Load(), "the reader was spared the load")
+		})
+	}
 }
 
 // TestCache_neverGoesBack tries random histories: whatever readers with old and new values do,

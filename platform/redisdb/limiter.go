@@ -101,22 +101,27 @@ func (l *Limiter) Allow(ctx context.Context, key string) error {
 		})
 		return err
 	})
-	switch {
-	case errors.Is(err, errBypassed):
-		l.decisions[decisionBypass].Inc()
-		return nil
-	case err != nil:
-		l.decisions[decisionError].Inc()
-		return nil
-	case result.Allowed > 0:
-		l.decisions[decisionAllowed].Inc()
+	decision := decisionOf(result, err)
+	l.decisions[decision].Inc()
+	if decision != decisionLimited {
 		return nil
 	}
-	l.decisions[decisionLimited].Inc()
 	return &fault.Error{
 		Code:       fault.ResourceExhausted,
 		Message:    "rate limit exceeded",
 		Reason:     "RATE_LIMITED",
 		RetryAfter: result.RetryAfter,
 	}
+}
+
+func decisionOf(result *redis_rate.Result, err error) string {
+	switch {
+	case errors.Is(err, errBypassed):
+		return decisionBypass
+	case err != nil:
+		return decisionError
+	case result.Allowed > 0:
+		return decisionAllowed
+	}
+	return decisionLimited
 }

@@ -22,56 +22,68 @@ func TestLimiter_Allow(t *testing.T) {
 
 	t.Run("a burst passes, the next call is told when to come back, other keys are not touched", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			l := newLimiter(t, s, hourly, nil)
-			for range 3 {
-				require.NoError(t, l.Allow(t.Context(), "ann"))
-			}
-			refusal, ok := fault.From(l.Allow(t.Context(), "ann"))
-			require.True(t, ok)
-			require.Equal(t, fault.ResourceExhausted, refusal.Code)
-			require.Greater(t, refusal.RetryAfter, 5*time.Minute)
-			require.LessOrEqual(t, refusal.RetryAfter, 6*time.Minute)
-			require.NoError(t, l.Allow(t.Context(), "bob"))
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				l := newLimiter(t, s, hourly, nil)
+				for range 3 {
+					require.NoError(t, l.Allow(t.Context(), "ann"))
+				}
+				refusal, ok := fault.From(l.Allow(t.Context(), "ann"))
+				require.True(t, ok)
+				require.Equal(t, fault.ResourceExhausted, refusal.Code)
+				require.Greater(t, refusal.RetryAfter, 5*time.Minute)
+				require.LessOrEqual(t, refusal.RetryAfter, 6*time.Minute)
+				require.NoError(t, l.Allow(t.Context(), "bob"))
+			})
+		}
 	})
 
 	t.Run("replicas count together", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			replicas := []*redisdb.Limiter{newLimiter(t, s, hourly, nil), newLimiter(t, s, hourly, nil)}
-			var allowed atomic.Int64
-			var callers sync.WaitGroup
-			for i := range 40 {
-				callers.Go(func() {
-					if replicas[i%2].Allow(t.Context(), "ann") == nil {
-						allowed.Add(1)
-					}
-				})
-			}
-			callers.Wait()
-			require.Equal(t, int64(3), allowed.Load())
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				replicas := []*redisdb.Limiter{newLimiter(t, s, hourly, nil), newLimiter(t, s, hourly, nil)}
+				var allowed atomic.Int64
+				var callers sync.WaitGroup
+				for i := range 40 {
+					callers.Go(func() {
+						if replicas[i%2].Allow(t.Context(), "ann") == nil {
+							allowed.Add(1)
+						}
+					})
+				}
+				callers.Wait()
+				require.Equal(t, int64(3), allowed.Load())
+			})
+		}
 	})
 
 	t.Run("without Redis everything is allowed and counted", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			reg := prometheus.NewPedanticRegistry()
-			l := newLimiter(t, s, redisdb.LimitConfig{Name: "orders", Rate: 1, Per: time.Hour}, reg)
-			require.NoError(t, l.Allow(t.Context(), "ann"))
-			require.Error(t, l.Allow(t.Context(), "ann"))
-			s.Stop()
-			for range 20 {
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				reg := prometheus.NewPedanticRegistry()
+				l := newLimiter(t, s, redisdb.LimitConfig{Name: "orders", Rate: 1, Per: time.Hour}, reg)
 				require.NoError(t, l.Allow(t.Context(), "ann"))
-			}
-			counts := countsOf(t, reg, "rate_limit_decisions_total")
-			require.Equal(t, 1.0, counts["allowed"])
-			require.Equal(t, 1.0, counts["limited"])
-			require.Equal(t, 20.0, counts["error"]+counts["bypass"])
-			require.Positive(t, counts["error"])
-			require.Greater(t, counts["bypass"], counts["error"])
-		})
+				require.Error(t, l.Allow(t.Context(), "ann"))
+				s.Stop()
+				for range 20 {
+					require.NoError(t, l.Allow(t.Context(), "ann"))
+				}
+				counts := countsOf(t, reg, "rate_limit_decisions_total")
+				require.Equal(t, 1, counts["allowed"])
+				require.Equal(t, 1, counts["limited"])
+				require.Equal(t, 20, counts["error"]+counts["bypass"])
+				require.Positive(t, counts["error"])
+				require.Greater(t, counts["bypass"], counts["error"])
+			})
+		}
 	})
 }
 
@@ -109,16 +121,16 @@ func newLimiter(t *testing.T, s *redistest.Server, cfg redisdb.LimitConfig, reg 
 }
 
 // countsOf returns a counter's values by the label "result".
-func countsOf(t *testing.T, reg prometheus.Gatherer, name string) map[string]float64 {
+func countsOf(t *testing.T, reg prometheus.Gatherer, name string) map[string]int {
 	t.Helper()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	counts := map[string]float64{}
+	counts := map[string]int{}
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
 			for _, label := range metric.GetLabel() {
 				if family.GetName() == name && label.GetName() == "result" {
-					counts[label.GetValue()] += metric.GetCounter().GetValue()
+					counts[label.GetValue()] += int(metric.GetCounter().GetValue())
 				}
 			}
 		}

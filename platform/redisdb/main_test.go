@@ -16,18 +16,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 30 * time.Second
 
-// onEachServer runs a test on what redistest finds and on miniredis, which is what a machine
+// servers are what a test runs on: what redistest finds, and miniredis, which is what a machine
 // without Redis gets.
-func onEachServer(t *testing.T, test func(t *testing.T, s *redistest.Server)) {
-	t.Helper()
-	t.Run("on redis", func(t *testing.T) {
-		t.Parallel()
-		test(t, redistest.Start(t))
-	})
-	t.Run("on miniredis", func(t *testing.T) {
-		t.Parallel()
-		test(t, redistest.StartMini(t))
-	})
+var servers = map[string]func(testing.TB) *redistest.Server{
+	"on redis":     redistest.Start,
+	"on miniredis": redistest.StartMini,
 }
 
 // open returns a client that is patient enough for a busy machine.

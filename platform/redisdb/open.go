@@ -39,7 +39,9 @@ func Open(cfg Config, reg prometheus.Registerer, tp trace.TracerProvider) (*redi
 // pool is not a dead server, and a replica or a full memory answers PING but takes no write.
 func HealthCheck(client *redis.Client) func(ctx context.Context) error {
 	opts := *client.Options()
-	opts.PoolSize, opts.MinIdleConns = 1, 0
+	// Two, of which one is used: the driver answers as many failed dials as the pool is large
+	// with a goroutine that outlives Close by a second.
+	opts.PoolSize, opts.MinIdleConns = 2, 0
 	quick(&opts)
 	return func(ctx context.Context) error {
 		own := opts

@@ -23,11 +23,15 @@ func TestOpen(t *testing.T) {
 
 	t.Run("works on any server", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			client := open(t, s)
-			require.NoError(t, client.Set(t.Context(), "k", "v", 0).Err())
-			require.Equal(t, "v", client.Get(t.Context(), "k").Val())
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				client := open(t, s)
+				require.NoError(t, client.Set(t.Context(), "k", "v", 0).Err())
+				require.Equal(t, "v", client.Get(t.Context(), "k").Val())
+			})
+		}
 	})
 
 	t.Run("does not need the server to be up", func(t *testing.T) {
@@ -118,30 +122,38 @@ func TestHealthCheck(t *testing.T) {
 
 	t.Run("follows the server down and up", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			check := redisdb.HealthCheck(open(t, s))
-			require.NoError(t, check(t.Context()))
-			s.Stop()
-			require.ErrorContains(t, check(t.Context()), "write redis key")
-			s.Restart()
-			require.NoError(t, check(t.Context()))
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				check := redisdb.HealthCheck(open(t, s))
+				require.NoError(t, check(t.Context()))
+				s.Stop()
+				require.ErrorContains(t, check(t.Context()), "write redis key")
+				s.Restart()
+				require.NoError(t, check(t.Context()))
+			})
+		}
 	})
 
 	t.Run("ends with its context when the server hangs", func(t *testing.T) {
 		t.Parallel()
-		onEachServer(t, func(t *testing.T, s *redistest.Server) {
-			check := redisdb.HealthCheck(open(t, s))
-			s.Pause()
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			err := check(ctx)
-			var timeout net.Error
-			require.ErrorAs(t, err, &timeout)
-			require.True(t, timeout.Timeout())
-			s.Resume()
-			require.NoError(t, check(t.Context()))
-		})
+		for name, start := range servers {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t)
+				check := redisdb.HealthCheck(open(t, s))
+				s.Pause()
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				err := check(ctx)
+				var timeout net.Error
+				require.ErrorAs(t, err, &timeout)
+				require.True(t, timeout.Timeout())
+				s.Resume()
+				require.NoError(t, check(t.Context()))
+			})
+		}
 	})
 
 	t.Run("a busy pool is not a dead server", func(t *testing.T) {
@@ -157,7 +169,7 @@ func TestHealthCheck(t *testing.T) {
 	t.Run("a server that takes no writes is not healthy", func(t *testing.T) {
 		t.Parallel()
 		client := open(t, redistest.Start(t))
-		if err := client.SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+		if err := client.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 			t.Skipf("this server knows no replication: %v", err)
 		}
 		require.NoError(t, client.Ping(t.Context()).Err())

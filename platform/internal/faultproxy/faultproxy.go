@@ -47,11 +47,11 @@ type Proxy struct {
 
 // Start listens on a free loopback port and passes connections on to target (host:port).
 // The proxy is closed when the test ends.
-func Start(t testing.TB, target string) *Proxy {
-	t.Helper()
+func Start(tb testing.TB, target string) *Proxy {
+	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("listen for the fault proxy: %v", err)
+		tb.Fatalf("listen for the fault proxy: %v", err)
 	}
 	p := &Proxy{
 		target:   target,
@@ -61,7 +61,7 @@ func Start(t testing.TB, target string) *Proxy {
 		open:     map[*net.TCPConn]struct{}{},
 	}
 	p.running.Go(p.accept)
-	t.Cleanup(p.Close)
+	tb.Cleanup(p.Close)
 	return p
 }
 

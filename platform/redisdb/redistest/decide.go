@@ -21,7 +21,7 @@ const image = "redis:7.4-alpine"
 // provider starts servers of one kind.
 type provider struct {
 	name  string
-	start func(t testing.TB) backend
+	start func(tb testing.TB) backend
 }
 
 // decide looks once what this machine offers and says so.
@@ -34,7 +34,7 @@ var decide = sync.OnceValue(func() provider {
 func choose() provider {
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		if binary, err := exec.LookPath(name); err == nil {
-			return provider{binary, func(t testing.TB) backend { return startProcess(t, binary) }}
+			return provider{binary, func(tb testing.TB) backend { tb.Helper(); return startProcess(tb, binary) }}
 		}
 	}
 	if dockerAnswers() {
@@ -43,25 +43,25 @@ func choose() provider {
 	return provider{"miniredis, because neither redis-server nor Docker is there", startMini}
 }
 
-func startMini(t testing.TB) backend {
-	t.Helper()
-	return newProxied(t, miniredis.RunT(t).Addr())
+func startMini(tb testing.TB) backend {
+	tb.Helper()
+	return newProxied(tb, miniredis.RunT(tb).Addr())
 }
 
-func startContainer(t testing.TB) backend {
-	t.Helper()
+func startContainer(tb testing.TB) backend {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // it may pull the image
 	defer cancel()
 	container, err := rediscontainer.Run(ctx, image)
-	testcontainers.CleanupContainer(t, container)
+	testcontainers.CleanupContainer(tb, container)
 	if err != nil {
-		t.Fatalf("start redis container: %v", err)
+		tb.Fatalf("start redis container: %v", err)
 	}
 	endpoint, err := container.PortEndpoint(ctx, "6379/tcp", "")
 	if err != nil {
-		t.Fatalf("find redis container: %v", err)
+		tb.Fatalf("find redis container: %v", err)
 	}
-	return newProxied(t, endpoint)
+	return newProxied(tb, endpoint)
 }
 
 // dockerAnswers asks the engine; the library panics where it finds no host to ask.

@@ -10,6 +10,7 @@ import (
 // for the server.
 func Example() {
 	_ = func(t *testing.T) {
+		t.Helper()
 		client := redistest.New(t)
 		if err := client.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 			t.Fatal(err)

@@ -23,10 +23,10 @@ type process struct {
 	ended   chan struct{} // closed when the child is gone
 }
 
-func startProcess(t testing.TB, binary string) backend {
-	t.Helper()
-	p := &process{binary: binary, dir: t.TempDir()}
-	t.Cleanup(p.stop)
+func startProcess(tb testing.TB, binary string) backend {
+	tb.Helper()
+	p := &process{binary: binary, dir: tb.TempDir()}
+	tb.Cleanup(p.stop)
 	var err error
 	for range 5 { // somebody else may take the free port first
 		if p.address, err = freeAddr(); err == nil {
@@ -36,7 +36,7 @@ func startProcess(t testing.TB, binary string) backend {
 			return p
 		}
 	}
-	t.Fatalf("start %s: %v", binary, err)
+	tb.Fatalf("start %s: %v", binary, err)
 	return nil
 }
 

@@ -22,7 +22,7 @@ const patience = 30 * time.Second
 // Server is a Redis server that belongs to one test, empty and without persistence. Its methods
 // fail the test when they cannot do their work; call them from the goroutine of the test.
 type Server struct {
-	t       testing.TB
+	tb      testing.TB
 	backend backend
 }
 
@@ -36,23 +36,23 @@ type backend interface {
 }
 
 // New returns a client of a new server. Both are closed when the test ends.
-func New(t testing.TB) *redis.Client {
-	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: Start(t).Addr(), DisableIdentity: true})
-	t.Cleanup(func() { client.Close() })
+func New(tb testing.TB) *redis.Client {
+	tb.Helper()
+	client := redis.NewClient(&redis.Options{Addr: Start(tb).Addr(), DisableIdentity: true})
+	tb.Cleanup(func() { client.Close() })
 	return client
 }
 
 // Start returns a new server, which ends with the test.
-func Start(t testing.TB) *Server {
-	t.Helper()
-	return &Server{t: t, backend: decide().start(t)}
+func Start(tb testing.TB) *Server {
+	tb.Helper()
+	return &Server{tb: tb, backend: decide().start(tb)}
 }
 
 // StartMini returns a new miniredis whatever is installed, for code that must work on it too.
-func StartMini(t testing.TB) *Server {
-	t.Helper()
-	return &Server{t: t, backend: startMini(t)}
+func StartMini(tb testing.TB) *Server {
+	tb.Helper()
+	return &Server{tb: tb, backend: startMini(tb)}
 }
 
 // Addr returns the server's host:port. It stays the same for the server's life.
@@ -66,10 +66,10 @@ func (s *Server) Stop() { s.backend.stop() }
 
 // Restart stops the server if it runs and starts it empty at the same address.
 func (s *Server) Restart() {
-	s.t.Helper()
+	s.tb.Helper()
 	s.backend.stop()
 	if err := s.backend.start(); err != nil {
-		s.t.Fatalf("restart redis: %v", err)
+		s.tb.Fatalf("restart redis: %v", err)
 	}
 }
 
@@ -85,9 +85,9 @@ type proxied struct {
 	target string
 }
 
-func newProxied(t testing.TB, target string) *proxied {
-	t.Helper()
-	return &proxied{proxy: faultproxy.Start(t, target), target: target}
+func newProxied(tb testing.TB, target string) *proxied {
+	tb.Helper()
+	return &proxied{proxy: faultproxy.Start(tb, target), target: target}
 }
 
 func (p *proxied) addr() string { return p.proxy.Addr() }
