@@ -27,12 +27,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(postgrestest.Closing(m)) }
 
-func setup(t testing.TB) *pgxpool.Pool {
-	t.Helper()
-	cfg := postgres.Config{URL: postgrestest.New(t, outbox.Migrations())}
-	pool, err := postgres.Open(t.Context(), cfg, nil, nil, nil)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+func setup(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	cfg := postgres.Config{URL: postgrestest.New(tb, outbox.Migrations())}
+	pool, err := postgres.Open(tb.Context(), cfg, nil, nil, nil)
+	require.NoError(tb, err)
+	tb.Cleanup(pool.Close)
 	return pool
 }
 
@@ -44,33 +44,35 @@ func event(id string, version int64) outbox.Event {
 }
 
 // add stores events in a transaction of their own.
-func add(t testing.TB, ctx context.Context, db postgres.Beginner, events ...outbox.Event) {
-	t.Helper()
-	require.NoError(t, postgres.InTx(ctx, db, postgres.TxOptions{}, func(tx pgx.Tx) error {
+func add(tb testing.TB, ctx context.Context, db postgres.Beginner, events ...outbox.Event) {
+	tb.Helper()
+	require.NoError(tb, postgres.InTx(ctx, db, postgres.TxOptions{}, func(tx pgx.Tx) error {
 		return outbox.Add(ctx, tx, events...)
 	}))
 }
 
 // rows returns the values of a query's only column.
-func rows[T any](t testing.TB, db interface {
+func rows[T any](tb testing.TB, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}, sql string, args ...any) []T {
-	t.Helper()
-	found, err := db.Query(t.Context(), sql, args...)
-	require.NoError(t, err)
+}, sql string, args ...any,
+) []T {
+	tb.Helper()
+	found, err := db.Query(tb.Context(), sql, args...)
+	require.NoError(tb, err)
 	values, err := pgx.CollectRows(found, pgx.RowTo[T])
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return values
 }
 
-func exec(t testing.TB, db interface {
+func exec(tb testing.TB, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}, sql string, args ...any) {
-	t.Helper()
-	found, err := db.Query(t.Context(), sql, args...)
-	require.NoError(t, err)
+}, sql string, args ...any,
+) {
+	tb.Helper()
+	found, err := db.Query(tb.Context(), sql, args...)
+	require.NoError(tb, err)
 	found.Close()
-	require.NoError(t, found.Err())
+	require.NoError(tb, found.Err())
 }
 
 func TestAdd(t *testing.T) {

@@ -40,7 +40,8 @@ func open(t *testing.T, cfg postgres.Config) *pgxpool.Pool {
 
 func exec(t *testing.T, db interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}, sql string) {
+}, sql string,
+) {
 	t.Helper()
 	_, err := db.Exec(t.Context(), sql)
 	require.NoError(t, err)
@@ -48,7 +49,8 @@ func exec(t *testing.T, db interface {
 
 func scan[T any](t *testing.T, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, sql string, args ...any) T {
+}, sql string, args ...any,
+) T {
 	t.Helper()
 	var v T
 	require.NoError(t, db.QueryRow(t.Context(), sql, args...).Scan(&v))
@@ -61,7 +63,7 @@ func readOnly(t *testing.T, s *pgserver.Server) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
 	require.NoError(t, err)
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 	exec(t, conn, "alter system set default_transaction_read_only = on")
 	exec(t, conn, "select pg_reload_conf()")
 	require.Eventually(t, func() bool {
@@ -125,7 +127,7 @@ func TestOpen(t *testing.T) {
 		var text string
 		for _, span := range spans.Ended() {
 			for _, attr := range span.Attributes() {
-				text += attr.Value.Emit() + "\n"
+				text += attr.Value.String() + "\n"
 			}
 		}
 		require.Contains(t, text, "select $1::text")
@@ -158,9 +160,9 @@ func TestOpen_metrics(t *testing.T) {
 		values[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		require.Contains(t, m.String(), "orders", f.GetName())
 	}
-	require.Equal(t, 1.0, values["pgxpool_acquired_conns"])
-	require.Equal(t, 3.0, values["pgxpool_max_conns"])
-	require.Equal(t, 1.0, values["pgxpool_new_conns_total"])
+	require.InDelta(t, 1, values["pgxpool_acquired_conns"], 0)
+	require.InDelta(t, 3, values["pgxpool_max_conns"], 0)
+	require.InDelta(t, 1, values["pgxpool_new_conns_total"], 0)
 
 	_, err = postgres.Open(t.Context(), cfg, nil, reg, nil)
 	require.ErrorContains(t, err, "register database pool metrics")
@@ -247,9 +249,9 @@ func TestHealthCheck(t *testing.T) {
 		defer end()
 		require.ErrorIs(t, check(t.Context()), postgres.ErrReadOnly)
 
-		any, endAny := postgres.HealthCheck(postgres.Config{URL: standby.URL("postgres") + "&target_session_attrs=any"})
-		defer endAny()
-		require.NoError(t, any(t.Context()), "unless a standby is asked for")
+		lenient, endLenient := postgres.HealthCheck(postgres.Config{URL: standby.URL("postgres") + "&target_session_attrs=any"})
+		defer endLenient()
+		require.NoError(t, lenient(t.Context()), "unless a standby is asked for")
 
 		require.NoError(t, standby.Promote(t.Context()))
 		require.NoError(t, check(t.Context()), "and passes once that is a primary")

@@ -67,3 +67,10 @@ func connect(ctx context.Context, url string, lockTimeout time.Duration) (*pgx.C
 	}
 	return conn, nil
 }
+
+// disconnect also frees the lock of a run, whether ctx is over or not.
+func disconnect(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}

@@ -11,7 +11,7 @@ import (
 
 func ExampleHash() {
 	dir, _ := os.MkdirTemp("", "migrations-")
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "20260102150405_create_orders.sql")
 	_ = os.WriteFile(file, []byte("CREATE TABLE orders (id uuid PRIMARY KEY);\n"), 0o600)
 

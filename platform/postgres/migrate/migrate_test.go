@@ -344,22 +344,22 @@ func TestPrint(t *testing.T) {
 		"1_it's.sql":  "create table a (id int);",
 		"2_index.sql": "-- atlas:txmode none\n\ncreate index concurrently a_id on a (id);",
 	})
-	print := func(url string) string {
+	script := func(url string) string {
 		var text strings.Builder
 		require.NoError(t, migrate.Print(t.Context(), &text, url, comp))
 		return text.String()
 	}
-	script := print(url)
-	require.Equal(t, script, print(""), "everything is pending")
+	all := script(url)
+	require.Equal(t, all, script(""), "everything is pending")
 	require.Equal(t, []string{"shop 1 pending", "shop 2 pending"}, versions(t, url, comp), "printing changes nothing")
 
 	t.Run("by hand it does the same as Up", func(t *testing.T) {
-		runByHand(t, url, script)
+		runByHand(t, url, all)
 		require.Equal(t, []string{"shop 1 applied", "shop 2 applied"}, versions(t, url, comp))
 		applied, err := migrate.Up(t.Context(), url, comp)
 		require.NoError(t, err)
 		require.Empty(t, applied)
-		require.Contains(t, print(url), "Nothing to apply")
+		require.Contains(t, script(url), "Nothing to apply")
 	})
 }
 

@@ -21,7 +21,7 @@ func Print(ctx context.Context, w io.Writer, databaseURL string, comps ...Compon
 		if err != nil {
 			return fmt.Errorf("print migrations: %w", err)
 		}
-		defer conn.Close(context.WithoutCancel(ctx))
+		defer disconnect(ctx, conn)
 		if rows, err = history(ctx, conn); err != nil {
 			return fmt.Errorf("print migrations: %w", err)
 		}

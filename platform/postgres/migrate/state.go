@@ -140,7 +140,7 @@ func Status(ctx context.Context, databaseURL string, comps ...Component) ([]Stat
 	if err != nil {
 		return nil, fmt.Errorf("read migration status: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer disconnect(ctx, conn)
 	rows, err := history(ctx, conn)
 	if err != nil {
 		return nil, err

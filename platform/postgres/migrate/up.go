@@ -40,7 +40,7 @@ func (c Config) Up(ctx context.Context, databaseURL string, comps ...Component) 
 	if err != nil {
 		return nil, fmt.Errorf("apply migrations: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer disconnect(ctx, conn)
 	if err := c.lock(ctx, conn); err != nil {
 		return nil, fmt.Errorf("apply migrations: %w", err)
 	}

@@ -72,8 +72,8 @@ func (a account) reach(path string) error {
 	if !a.drop {
 		return nil
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		path = resolved
 	}
 	for dir := path; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)

@@ -86,7 +86,7 @@ func (s *Server) run(ctx context.Context, cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.layout.dir
 	p, err := s.account.start(cmd)
 	if err != nil {

@@ -45,7 +45,7 @@ func diskFull(l layout) error {
 	free := "little"
 	var fs syscall.Statfs_t
 	if syscall.Statfs(l.dir, &fs) == nil {
-		free = fmt.Sprintf("%d MB", fs.Bavail*uint64(fs.Bsize)>>20) //nolint:unconvert // Bsize has another type on macOS
+		free = fmt.Sprintf("%d MB", fs.Bavail*uint64(fs.Bsize)>>20)
 	}
 	return fmt.Errorf("%w: PostgreSQL cannot write to %s (%s left on its file system): free some space there or choose another folder, then start again",
 		ErrDiskFull, l.dir, free)
@@ -67,7 +67,7 @@ func readFrom(path string, offset int64) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	text, _ := io.ReadAll(io.NewSectionReader(f, offset, 1<<20))
 	return string(text)
 }

@@ -137,7 +137,7 @@ func Remove(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	if err := l.clean(ctx); err != nil {
 		return err
 	}

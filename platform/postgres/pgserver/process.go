@@ -1,6 +1,7 @@
 package pgserver
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,7 +99,7 @@ func isPostgres(args string) bool {
 
 func alive(pid int) bool {
 	err := syscall.Kill(pid, 0)
-	return err == nil || err == syscall.EPERM //nolint:errorlint // kill returns the bare number
+	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
 // interrupt asks the process to end as fast as it can end cleanly.

@@ -148,7 +148,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
@@ -157,7 +157,7 @@ func (s *Server) launchOn(ctx context.Context, port int) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	cmd := exec.Command(s.bin.path("postgres"), s.arguments(port)...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.layout.dir
 	p, err := s.account.start(cmd)
@@ -200,7 +200,7 @@ func (s *Server) waitReady(ctx context.Context, port int) error {
 		return p.ended() || ok && f.pid == p.pid && (f.status == "ready" || f.status == "standby")
 	}
 	if err := poll(ctx, s.cfg.StartTimeout, ready); err != nil {
-		s.stopNow(p)
+		s.stopNow(context.WithoutCancel(ctx), p)
 		return fmt.Errorf("wait until it accepts connections: %w (log: %s)", err, s.layout.log())
 	}
 	if p.ended() {
@@ -274,17 +274,17 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-		s.stopNow(p)
+		s.stopNow(context.WithoutCancel(ctx), p)
 		return fmt.Errorf("stop PostgreSQL: %w: ended it at once, the next start recovers", ctx.Err())
 	}
 }
 
 // stopNow ends the server without a checkpoint and leaves no process.
-func (s *Server) stopNow(p *process) {
+func (s *Server) stopNow(ctx context.Context, p *process) {
 	_ = syscall.Kill(p.pid, syscall.SIGQUIT)
 	ended := func() bool { return p.ended() }
-	if poll(context.Background(), 5*time.Second, ended) != nil {
-		s.killAll(p)
+	if poll(ctx, 5*time.Second, ended) != nil {
+		_ = s.killAll(ctx, p)
 	}
 }
 
@@ -293,16 +293,16 @@ func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.release()
-	return s.killAll(s.process)
+	return s.killAll(context.Background(), s.process)
 }
 
-func (s *Server) killAll(p *process) error {
+func (s *Server) killAll(ctx context.Context, p *process) error {
 	gone := func() bool {
 		f := familyOf(s.layout)
 		f.signal(syscall.SIGKILL)
 		return f.empty() && p.ended()
 	}
-	if err := poll(context.Background(), 10*time.Second, gone); err != nil {
+	if err := poll(ctx, 10*time.Second, gone); err != nil {
 		return fmt.Errorf("kill PostgreSQL: %w", err)
 	}
 	return nil

@@ -3,7 +3,7 @@ package pgserver_test
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -37,10 +37,10 @@ func TestMain(m *testing.M) {
 func own(dir string) {
 	s, err := pgserver.Start(context.Background(), pgserver.Config{Dir: dir, Fast: true})
 	if err != nil {
-		os.Stdout.WriteString("error: " + err.Error() + "\n")
+		fmt.Println("error:", err)
 		return
 	}
-	os.Stdout.WriteString(s.URL("postgres") + "\n")
+	fmt.Println(s.URL("postgres"))
 	<-s.Done()
 }
 
@@ -53,7 +53,7 @@ func setup(t *testing.T) pgserver.Config {
 	dir, err := os.MkdirTemp("", "pgserver-test-")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the server's account must get in
+	require.NoError(t, os.Chmod(dir, 0o755))
 	return pgserver.Config{Dir: filepath.Join(dir, "server"), Fast: true}
 }
 
@@ -74,7 +74,7 @@ func query(t *testing.T, url, sql string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 	var text string
 	err = conn.QueryRow(ctx, sql).Scan(&text)
 	return text, err
@@ -89,7 +89,7 @@ func execute(t *testing.T, url, sql string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 	_, err = conn.Exec(ctx, sql)
 	return err
 }
@@ -124,7 +124,7 @@ func TestServer_Start(t *testing.T) {
 	t.Run("says that a port is taken", func(t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		other := setup(t)
 		other.Port = l.Addr().(*net.TCPAddr).Port
 		_, err = pgserver.Start(t.Context(), other)
@@ -163,7 +163,7 @@ func TestServer_Pause(t *testing.T) {
 	s := start(t, setup(t))
 	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
 	require.NoError(t, err)
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 
 	require.NoError(t, s.Pause())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -183,7 +183,7 @@ func TestServer_Stop(t *testing.T) {
 	s := start(t, setup(t))
 	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
 	require.NoError(t, err)
-	defer conn.Close(context.Background())
+	defer func() { _ = conn.Close(context.Background()) }()
 
 	t.Run("cuts open sessions", func(t *testing.T) {
 		require.NoError(t, s.Stop(t.Context()))
@@ -250,7 +250,7 @@ func TestServer_stalePIDFile(t *testing.T) {
 
 	t.Run("of a process that is no PostgreSQL is removed", func(t *testing.T) {
 		stale := strconv.Itoa(os.Getpid()) + "\n" + filepath.Join(cfg.Dir, "data") + "\n"
-		require.NoError(t, os.WriteFile(pidFile, []byte(stale), 0o644)) //nolint:gosec // as PostgreSQL does
+		require.NoError(t, os.WriteFile(pidFile, []byte(stale), 0o644))
 		require.NoError(t, start(t, cfg).Stop(t.Context()))
 	})
 	t.Run("of another server is left alone", func(t *testing.T) {
@@ -258,7 +258,7 @@ func TestServer_stalePIDFile(t *testing.T) {
 		start(t, other)
 		text, err := os.ReadFile(filepath.Join(other.Dir, "data", "postmaster.pid"))
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(pidFile, text, 0o644)) //nolint:gosec // as PostgreSQL does
+		require.NoError(t, os.WriteFile(pidFile, text, 0o644))
 		_, err = pgserver.Start(t.Context(), cfg)
 		require.ErrorIs(t, err, pgserver.ErrInUse)
 	})
@@ -376,6 +376,6 @@ func TestConfig_Validate(t *testing.T) {
 func TestFindBinaries(t *testing.T) {
 	t.Parallel()
 	_, err := pgserver.FindBinaries(t.Context(), t.TempDir(), 0)
-	require.True(t, errors.Is(err, pgserver.ErrNoBinaries))
+	require.ErrorIs(t, err, pgserver.ErrNoBinaries)
 	require.ErrorContains(t, err, "apt install postgresql")
 }

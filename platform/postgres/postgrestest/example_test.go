@@ -9,6 +9,7 @@ import (
 
 func ExampleNew() {
 	test := func(t *testing.T) {
+		t.Helper()
 		url := postgrestest.New(t) // and the components that the test needs
 		_ = url                    // open a pool on it
 	}

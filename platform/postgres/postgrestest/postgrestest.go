@@ -35,23 +35,23 @@ type template struct {
 // New returns the URL of an empty database to which the components' migrations
 // have been applied. It is dropped when the test ends. New may be called from
 // parallel tests.
-func New(t testing.TB, comps ...migrate.Component) string {
-	t.Helper()
+func New(tb testing.TB, comps ...migrate.Component) string {
+	tb.Helper()
 	srv, err := sharedServer()
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	source, err := migrated(ctx, srv, comps)
 	if err != nil {
-		t.Fatalf("make database template: %v", err)
+		tb.Fatalf("make database template: %v", err)
 	}
-	name := databaseName(t)
+	name := databaseName(tb.Name())
 	if err := admin(ctx, srv, "CREATE DATABASE "+name+" TEMPLATE "+source); err != nil {
-		t.Fatalf("create database: %v", err)
+		tb.Fatalf("create database: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		_ = admin(ctx, srv, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
@@ -60,12 +60,12 @@ func New(t testing.TB, comps ...migrate.Component) string {
 }
 
 // unavailable ends a test that has no server.
-func unavailable(t testing.TB, err error) {
-	t.Helper()
+func unavailable(tb testing.TB, err error) {
+	tb.Helper()
 	if os.Getenv("CI") != "" { //nolint:forbidigo // a test helper has no application to configure it
-		t.Fatalf("no PostgreSQL for this test: %v", err)
+		tb.Fatalf("no PostgreSQL for this test: %v", err)
 	}
-	t.Skipf("no PostgreSQL for this test: %v", err)
+	tb.Skipf("no PostgreSQL for this test: %v", err)
 }
 
 // sharedServer starts the server once. What the first caller got, all get.
@@ -110,49 +110,49 @@ func admin(ctx context.Context, srv server, sql string) error {
 	if err != nil {
 		return fmt.Errorf("connect to test server: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	_, err = conn.Exec(ctx, sql)
 	return err
 }
 
 // StartServer starts a server that belongs to the test, from local binaries. The
 // test may stop, kill, pause and restart it.
-func StartServer(t testing.TB) *pgserver.Server {
-	t.Helper()
-	s, err := pgserver.Start(t.Context(), privateConfig(t))
-	return started(t, s, err)
+func StartServer(tb testing.TB) *pgserver.Server {
+	tb.Helper()
+	s, err := pgserver.Start(tb.Context(), privateConfig(tb))
+	return started(tb, s, err)
 }
 
 // StartPair starts a primary and a standby that follows it by asynchronous
 // streaming replication and can be promoted.
-func StartPair(t testing.TB) (primary, standby *pgserver.Server) {
-	t.Helper()
-	primary = StartServer(t)
-	standby, err := pgserver.StartStandby(t.Context(), primary, privateConfig(t))
-	return primary, started(t, standby, err)
+func StartPair(tb testing.TB) (primary, standby *pgserver.Server) {
+	tb.Helper()
+	primary = StartServer(tb)
+	standby, err := pgserver.StartStandby(tb.Context(), primary, privateConfig(tb))
+	return primary, started(tb, standby, err)
 }
 
-func started(t testing.TB, s *pgserver.Server, err error) *pgserver.Server {
-	t.Helper()
+func started(tb testing.TB, s *pgserver.Server, err error) *pgserver.Server {
+	tb.Helper()
 	if errors.Is(err, pgserver.ErrNoBinaries) {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = s.Kill()
 	})
 	return s
 }
 
-func privateConfig(t testing.TB) pgserver.Config {
-	t.Helper()
+func privateConfig(tb testing.TB) pgserver.Config {
+	tb.Helper()
 	dir, err := newDir()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return pgserver.Config{Dir: dir, Fast: true, Settings: map[string]string{
 		"wal_retrieve_retry_interval": "100ms", // a standby that has lost its primary looks again soon
 	}}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/testcontainers/testcontainers-go"
@@ -131,13 +130,13 @@ func removeStale(ctx context.Context) {
 }
 
 // databaseName is the test's name as PostgreSQL takes it, made unique.
-func databaseName(t testing.TB) string {
+func databaseName(test string) string {
 	clean := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
-	}, strings.ToLower(t.Name()))
+	}, strings.ToLower(test))
 	shared.Lock()
 	defer shared.Unlock()
 	shared.databases++
