@@ -1,0 +1,78 @@
+package devenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/slipwayhq/slipway/platform/postgres/pgserver"
+)
+
+// Stop drains the services, then ends the servers: NATS, Redis, PostgreSQL. When
+// ctx is over it ends at once what is left. It is for any Env, however far its
+// Start came, and returns with no process left.
+func (e *Env) Stop(ctx context.Context) error {
+	if e.lock == nil {
+		return nil // it never was ours
+	}
+	_ = e.state.update(func(s *State) { s.Phase = Stopping }) // a full disk must not keep it from stopping
+	errs := []error{e.stopServices(ctx)}
+	for _, s := range []struct {
+		name   string
+		server server
+	}{{"NATS", e.nats}, {"Redis", e.redis}, {"PostgreSQL", e.postgres}} {
+		if s.server == nil {
+			continue
+		}
+		step := e.progress.Start("stopping " + s.name)
+		errs = append(errs, s.server.Stop(ctx))
+		step.Done("%s stopped", s.name)
+	}
+	for _, r := range e.at.records().List() {
+		errs = append(errs, r.Remove())
+	}
+	errs = append(errs, e.state.remove(), e.lock.Release())
+	return errors.Join(errs...)
+}
+
+// stopServices gives all services, side by side, their time to drain.
+func (e *Env) stopServices(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainBudget(e.cfg.Environ))
+	defer cancel()
+	errs := make([]error, len(e.services))
+	var stopped sync.WaitGroup
+	for i, s := range e.services {
+		stopped.Go(func() {
+			step := e.progress.Start("draining " + s.Name)
+			errs[i] = s.stop(ctx)
+			step.Done("%s stopped", s.Name)
+		})
+	}
+	stopped.Wait()
+	return errors.Join(errs...)
+}
+
+// wipe deletes the data of the servers.
+func (e *Env) wipe(ctx context.Context) error {
+	step := e.progress.Start("wiping the data")
+	place, err := pgserver.Place(e.at.postgres())
+	if err != nil {
+		step.Fail()
+		return fmt.Errorf("find data of PostgreSQL: %w", err)
+	}
+	err = errors.Join(
+		pgserver.Remove(ctx, place),
+		removeVolume(ctx, e),
+		os.RemoveAll(e.at.redis()),
+		os.RemoveAll(e.at.nats()),
+		os.RemoveAll(e.at.credentials()),
+	)
+	if err != nil {
+		step.Fail()
+		return fmt.Errorf("wipe the data: %w", err)
+	}
+	step.Done("wiped the data in %s", e.at.root)
+	return nil
+}

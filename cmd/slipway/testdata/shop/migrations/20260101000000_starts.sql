@@ -1,0 +1,1 @@
+CREATE TABLE starts (at timestamptz NOT NULL DEFAULT clock_timestamp());

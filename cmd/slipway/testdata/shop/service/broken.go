@@ -1,0 +1,5 @@
+//go:build broken
+
+package main
+
+var _ = doesNotExist
