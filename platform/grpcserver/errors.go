@@ -74,7 +74,8 @@ func canceled(err error) bool {
 // from a server behind this one, with addresses and causes in it: it keeps the code or, if
 // even that says nothing, neither.
 func deliberate(err error) *status.Status {
-	own, ok := err.(interface{ GRPCStatus() *status.Status }) //nolint:errorlint // a wrapped status is a cause, not an answer
+	// Not errors.As: a status that is wrapped is a cause, not an answer.
+	own, ok := err.(interface{ GRPCStatus() *status.Status })
 	if !ok {
 		return nil
 	}

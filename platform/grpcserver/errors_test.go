@@ -86,7 +86,7 @@ func TestServer_mapsFaults(t *testing.T) {
 			info := detail[*errdetails.ErrorInfo](t, err)
 			require.Equal(t, "OUT_OF_STOCK", info.GetReason())
 			require.Equal(t, orderService, info.GetDomain())
-			require.EqualValues(t, 1, b.handled(t, "GetOrder", want.String()))
+			require.Equal(t, 1, b.handled(t, "GetOrder", want.String()))
 			require.Contains(t, b.line(t, "GetOrder")["error"], errUnknown.Error())
 		})
 	}

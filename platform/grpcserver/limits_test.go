@@ -1,6 +1,7 @@
 package grpcserver_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -11,9 +12,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
@@ -52,7 +55,7 @@ func TestServer_limitsMessages(t *testing.T) {
 		b := setup(t, grpcserver.Config{MaxRecvBytes: 1 << 10})
 		_, err := b.client.PlaceOrder(within(t), &orderv1.PlaceOrderRequest{CustomerId: big})
 		require.Equal(t, codes.ResourceExhausted, status.Code(err))
-		require.EqualValues(t, 1, b.handled(t, "PlaceOrder", "ResourceExhausted"))
+		require.Equal(t, 1, b.handled(t, "PlaceOrder", "ResourceExhausted"))
 		require.Equal(t, "ResourceExhausted", b.line(t, "PlaceOrder")["grpc.code"])
 	})
 	t.Run("sent", func(t *testing.T) {
@@ -63,7 +66,7 @@ func TestServer_limitsMessages(t *testing.T) {
 		}
 		_, err := b.client.GetOrder(within(t), getOrder)
 		require.Equal(t, codes.ResourceExhausted, status.Code(err))
-		require.EqualValues(t, 1, b.handled(t, "GetOrder", "ResourceExhausted"))
+		require.Equal(t, 1, b.handled(t, "GetOrder", "ResourceExhausted"))
 		require.Equal(t, "ResourceExhausted", b.line(t, "GetOrder")["grpc.code"])
 	})
 	t.Run("metadata", func(t *testing.T) {
@@ -73,7 +76,7 @@ func TestServer_limitsMessages(t *testing.T) {
 		require.NoError(t, err)
 		_, err = b.client.GetOrder(metadata.AppendToOutgoingContext(within(t), "x-big", big), getOrder)
 		require.ErrorContains(t, err, "header list size")
-		require.EqualValues(t, 1, b.metric(t, "grpc_server_started_total", "GetOrder").GetCounter().GetValue())
+		require.Equal(t, 1, b.count(t, "grpc_server_started_total", "GetOrder"))
 	})
 }
 
@@ -89,7 +92,7 @@ func TestServer_limitsStreams(t *testing.T) {
 	defer stop()
 	_, err = b.client.GetOrder(short, getOrder)
 	require.Equal(t, codes.DeadlineExceeded, status.Code(err), "the second call waits for its turn")
-	require.Zero(t, b.metric(t, "grpc_server_started_total", "GetOrder").GetCounter().GetValue())
+	require.Zero(t, b.count(t, "grpc_server_started_total", "GetOrder"))
 
 	cancel()
 	_, err = stream.Recv()
@@ -105,7 +108,7 @@ func TestServer_limitsConnections(t *testing.T) {
 		b := setup(t, grpcserver.Config{ConnectionTimeout: 100 * time.Millisecond})
 		conn, err := net.Dial("tcp", b.Addr().String())
 		require.NoError(t, err)
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 		_, err = io.Copy(io.Discard, conn)
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
@@ -176,7 +179,7 @@ func connect(t *testing.T, addr net.Addr) peer {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr.String())
 	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	require.NoError(t, err)
@@ -185,14 +188,38 @@ func connect(t *testing.T, addr net.Addr) peer {
 	return p
 }
 
+// open begins a call and sends its only request.
+func (p peer) open(t *testing.T, method string, request proto.Message) {
+	t.Helper()
+	var headers bytes.Buffer
+	encoder := hpack.NewEncoder(&headers)
+	for _, h := range [][2]string{
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":path", method},
+		{":authority", "test"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
+	} {
+		require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}))
+	}
+	require.NoError(t, p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headers.Bytes(), EndHeaders: true}))
+	message, err := proto.Marshal(request)
+	require.NoError(t, err)
+	require.NoError(t, p.WriteData(1, true, append([]byte{0, 0, 0, 0, byte(len(message))}, message...)))
+}
+
 // goneAway reads up to GOAWAY and returns its code.
 func (p peer) goneAway(t *testing.T) http2.ErrCode {
 	t.Helper()
 	for {
 		frame, err := p.ReadFrame()
 		require.NoError(t, err)
-		if away, ok := frame.(*http2.GoAwayFrame); ok {
-			return away.ErrCode
+		switch frame := frame.(type) {
+		case *http2.GoAwayFrame:
+			return frame.ErrCode
+		case *http2.HeadersFrame:
+			t.Fatal("the call ended before GOAWAY")
 		}
 	}
 }

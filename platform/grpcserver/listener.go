@@ -42,7 +42,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dropped {
-		raw.Close()
+		_ = raw.Close()
 	}
 	l.pending[c] = struct{}{}
 	return c, nil
@@ -65,7 +65,7 @@ func (l *listener) dropPending() {
 	defer l.mu.Unlock()
 	l.dropped = true
 	for c := range l.pending {
-		c.Conn.Close()
+		_ = c.Conn.Close()
 	}
 }
 

@@ -69,6 +69,7 @@ func (c *call) level() zapcore.Level {
 		if !errors.Is(c.err, ErrDraining) {
 			return zapcore.WarnLevel
 		}
+	default:
 	}
 	if c.public {
 		return zapcore.DebugLevel

@@ -11,7 +11,7 @@ import (
 	"github.com/slipwayhq/slipway/platform/fault"
 )
 
-// Option adds a collaborator to a [Server].
+// Option adds a collaborator to a [Server]; a nil one leaves the default.
 type Option func(*options)
 
 type options struct {
@@ -34,7 +34,13 @@ type AuthenticatorFunc func(ctx context.Context, fullMethod string) (Principal, 
 type RateLimitFunc func(ctx context.Context, fullMethod string) error
 
 // WithLogger logs one line a call and the steps of the shutdown; default nothing.
-func WithLogger(l *zap.Logger) Option { return func(o *options) { o.logger = l } }
+func WithLogger(l *zap.Logger) Option {
+	return func(o *options) {
+		if l != nil {
+			o.logger = l
+		}
+	}
+}
 
 // WithRegisterer registers the server's metrics; default they are kept but not exposed.
 func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { o.registerer = r } }
@@ -44,7 +50,11 @@ func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options)
 
 // WithPropagator reads trace context and baggage from the metadata; default neither is.
 func WithPropagator(p propagation.TextMapPropagator) Option {
-	return func(o *options) { o.propagator = p }
+	return func(o *options) {
+		if p != nil {
+			o.propagator = p
+		}
+	}
 }
 
 // WithAuthenticator asks f about every call but those of the health service; default every

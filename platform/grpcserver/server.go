@@ -178,7 +178,7 @@ func (s *Server) Listen() error {
 	if s.probe != nil {
 		probe, err := net.Listen("tcp", s.cfg.ProbeAddr)
 		if err != nil {
-			lis.Close()
+			_ = lis.Close()
 			return fmt.Errorf("listen for probes: %w", err)
 		}
 		s.probeListener = newListener(probe)

@@ -111,8 +111,11 @@ func (b *bundle) start(t *testing.T) {
 	t.Helper()
 	require.NoError(t, b.Listen())
 	ctx, cancel := context.WithCancel(context.Background())
-	watched := make(chan error, 1)
-	go func() { watched <- b.monitor.Run(ctx) }()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		_ = b.monitor.Run(ctx)
+	}()
 	go func() { b.ran <- b.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

@@ -222,12 +222,12 @@ func (s *Server) hooksOf(stage Stage) []hook {
 func (s *Server) stopProbe() {
 	lis, probe := s.listeners()
 	if lis != nil {
-		lis.Close() // If it was never served, nobody else does.
+		_ = lis.Close() // If it was never served, nobody else does.
 	}
 	if probe != nil {
 		probe.dropPending()
 		s.probe.Stop()
-		probe.Close()
+		_ = probe.Close()
 	}
 }
 

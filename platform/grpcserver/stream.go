@@ -13,6 +13,7 @@ type serverStream struct {
 	server *Server
 }
 
+// Context implements [grpc.ServerStream].
 func (s *serverStream) Context() context.Context { return s.ctx }
 
 // RecvMsg returns as soon as the context ends. grpc-go's own waits for the client whatever

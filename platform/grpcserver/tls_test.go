@@ -109,7 +109,7 @@ func (b *bundle) presented(t *testing.T, pool *x509.CertPool) string {
 	t.Helper()
 	conn, err := tls.Dial("tcp", b.Addr().String(), &tls.Config{RootCAs: pool, NextProtos: []string{"h2"}})
 	require.NoError(t, err)
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
 }
 

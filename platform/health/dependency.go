@@ -28,8 +28,8 @@ func (s state) String() string {
 type dependency struct {
 	Dependency
 	critical bool
-	// pending delivers the outcome of a check that was given up; nil when none is under way.
-	pending chan error
+	// pending is closed when a check that was given up returns; nil when there is none.
+	pending <-chan struct{}
 
 	state    state
 	failures int
@@ -68,14 +68,18 @@ func (d *dependency) check(ctx context.Context, timeout time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- runCheck(ctx, d.Check) }()
+	var outcome error
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		outcome = runCheck(ctx, d.Check)
+	}()
 	select {
-	case err := <-done:
+	case <-returned:
 		d.pending = nil
-		return err
+		return outcome
 	case <-ctx.Done():
-		d.pending = done
+		d.pending = returned
 		return fmt.Errorf("no answer within %s: %w", timeout, ctx.Err())
 	}
 }

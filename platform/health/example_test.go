@@ -36,10 +36,11 @@ func Example() {
 	monitor.Drain()
 	fmt.Println("ready:", monitor.Ready())
 	stop()
-	<-done
+	fmt.Println("run:", <-done)
 	// Output:
 	// postgres up: true critical: true <nil>
 	// redis up: false critical: false connection refused
 	// ready: <nil>
 	// ready: draining
+	// run: <nil>
 }
