@@ -61,13 +61,17 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], " | ")
 }
 
-// readFrom returns the part of the file that follows offset.
+// readFrom returns the part of the file that follows offset, its last 64 KiB at
+// most.
 func readFrom(path string, offset int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
-	text, _ := io.ReadAll(io.NewSectionReader(f, offset, 1<<20))
+	if info, err := f.Stat(); err == nil {
+		offset = max(offset, info.Size()-64<<10)
+	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, offset, 64<<10))
 	return string(text)
 }

@@ -32,6 +32,7 @@ type Server struct {
 	socket  string
 	process *process
 	logFrom int64
+	stopped bool // by Stop or Kill
 }
 
 // Start makes a cluster in cfg.Dir when there is none, starts its server and
@@ -164,7 +165,7 @@ func (s *Server) launchOn(ctx context.Context, port int) error {
 	if err != nil {
 		return fmt.Errorf("run %s: %w", cmd.Path, err)
 	}
-	s.process, s.logFrom = p, offset
+	s.process, s.logFrom, s.stopped = p, offset, false
 	return s.waitReady(ctx, port)
 }
 
@@ -242,11 +243,11 @@ func (s *Server) Done() <-chan struct{} {
 }
 
 // Err says why a server ended that nobody stopped, ErrDiskFull for instance. It
-// is nil while the server runs and after a clean end.
+// is nil while the server runs, after a clean end, and after Stop and Kill.
 func (s *Server) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.process.ended() || s.process.err == nil {
+	if !s.process.ended() || s.process.err == nil || s.stopped {
 		return nil
 	}
 	return explain(readFrom(s.layout.log(), s.logFrom), s.layout, s.port)
@@ -266,6 +267,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if p.ended() {
 		return nil
 	}
+	s.stopped = true
 	familyOf(s.layout).signal(syscall.SIGCONT) // a paused server could not end
 	p.interrupt()
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
@@ -293,6 +295,7 @@ func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.release()
+	s.stopped = s.stopped || !s.process.ended()
 	return s.killAll(context.Background(), s.process)
 }
 

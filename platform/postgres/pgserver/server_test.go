@@ -21,7 +21,10 @@ import (
 	"github.com/slipwayhq/slipway/platform/postgres/pgserver"
 )
 
-const wait = 30 * time.Second
+const (
+	wait = 30 * time.Second
+	tick = 20 * time.Millisecond
+)
 
 // TestMain lets the tests start this binary again as an owner that can be
 // killed.
@@ -198,6 +201,7 @@ func TestServer_Stop(t *testing.T) {
 		cancel()
 		require.ErrorContains(t, s.Stop(ctx), "the next start recovers")
 		<-s.Done()
+		require.NoError(t, s.Err(), "it was wanted")
 		require.NoError(t, s.Restart(t.Context()))
 	})
 }
@@ -214,7 +218,7 @@ func TestServer_ownerKilled(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := query(t, url, "select 'x'")
 			return err != nil
-		}, wait, 20*time.Millisecond)
+		}, wait, tick)
 	})
 	t.Run("the next start keeps the data", func(t *testing.T) {
 		s := start(t, cfg)
@@ -305,7 +309,7 @@ func TestStartStandby(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got, err := query(t, standby.URL("postgres"), "table kept")
 		return err == nil && got == "kept"
-	}, wait, 20*time.Millisecond, "the standby follows")
+	}, wait, tick, "the standby follows")
 	require.ErrorContains(t, execute(t, standby.URL("postgres"), "create table more ()"), "25006")
 
 	require.NoError(t, primary.Kill())
