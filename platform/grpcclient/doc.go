@@ -1,0 +1,25 @@
+// Package grpcclient opens connections to other services the way production needs them:
+// every unary call has a deadline, what may be repeated is repeated within a budget, replicas
+// that are not ready get no calls, and every call is counted and timed.
+//
+// # Retries
+//
+// A method is retried only when its protobuf definition says that this is safe, by
+// idempotency_level NO_SIDE_EFFECTS or IDEMPOTENT, and its service was named with
+// [WithServices]. Only UNAVAILABLE is retried: the call found nobody to answer it, and
+// another replica may. RESOURCE_EXHAUSTED is not, because it asks for less load, or means a
+// message that will be too large every time.
+//
+// A connection has a budget of 10 tokens. A retryable failure takes one, a success gives a
+// tenth of one back, and with 5 or fewer left nothing is retried: while a service is down
+// it is sent hardly more calls than its callers make. The deadline spans all attempts.
+//
+// # Replicas
+//
+// Calls go in turn to every address that the target resolves to, and only to those whose
+// health service answers SERVING for "readiness". A server without the health service
+// counts as ready; one that has it but does not know the name "readiness" does not.
+//
+// A headless service in Kubernetes is named "dns:///orders.shop:50051". New replicas are
+// found when a connection ends, so the servers should limit the age of connections.
+package grpcclient

@@ -1,0 +1,50 @@
+package grpcclient
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+)
+
+// Option adds a collaborator to a connection, or changes what it does with calls.
+type Option func(*options)
+
+type options struct {
+	registerer prometheus.Registerer
+	tracers    trace.TracerProvider
+	propagator propagation.TextMapPropagator
+	services   []string
+	noRetries  bool
+	dial       []grpc.DialOption
+}
+
+// WithTracerProvider traces calls; default none is.
+func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options) { o.tracers = p } }
+
+// WithPropagator writes trace context and baggage, the correlation id with it, to the
+// metadata; default neither is.
+func WithPropagator(p propagation.TextMapPropagator) Option {
+	return func(o *options) { o.propagator = p }
+}
+
+// WithRegisterer registers the metrics of calls; default they are kept but not exposed.
+// Connections with the same registerer share their series.
+func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { o.registerer = r } }
+
+// WithServices names the services that are called, in full, as in
+// orderv1.OrderService_ServiceDesc.ServiceName: the methods of theirs that may be repeated are
+// retried. Their generated code must be linked in. Default nothing is retried.
+func WithServices(names ...string) Option {
+	return func(o *options) { o.services = append(o.services, names...) }
+}
+
+// WithoutRetries leaves every retry to the caller, for one that has a loop of its own:
+// nested retries multiply.
+func WithoutRetries() Option { return func(o *options) { o.noRetries = true } }
+
+// WithDialOptions appends options of gRPC; they win over those made from [Config].
+// Interceptors run after the deadline was set.
+func WithDialOptions(opts ...grpc.DialOption) Option {
+	return func(o *options) { o.dial = append(o.dial, opts...) }
+}
