@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -78,12 +79,7 @@ func (m *method) begin() *call {
 
 // admit decides whether a call may go on and returns the context that it goes on with.
 func (s *Server) admit(ctx context.Context, c *call) (context.Context, error) {
-	if ids := metadata.ValueFromIncomingContext(ctx, correlationHeader); len(ids) > 0 {
-		if id := sanitize(ids[0]); id != "" {
-			ctx = correlation.With(ctx, id)
-		}
-	}
-	ctx, err := s.bound(ctx, c)
+	ctx, err := s.bound(correlate(ctx), c)
 	if err != nil || c.public {
 		return ctx, err
 	}
@@ -99,6 +95,20 @@ func (s *Server) admit(ctx context.Context, c *call) (context.Context, error) {
 		return ctx, s.opts.rateLimit(ctx, c.full)
 	}
 	return ctx, nil
+}
+
+// correlate takes over the id that the caller gave, in a header or as baggage, once it is
+// safe to pass on.
+func correlate(ctx context.Context) context.Context {
+	given := baggage.FromContext(ctx).Member(correlation.Key).Value()
+	id := given
+	if ids := metadata.ValueFromIncomingContext(ctx, correlationHeader); len(ids) > 0 {
+		id = ids[0]
+	}
+	if id = sanitize(id); id == given {
+		return ctx
+	}
+	return correlation.With(ctx, id)
 }
 
 // bound holds the call's deadline between the floor and, for unary calls, the ceiling.

@@ -143,6 +143,9 @@ func TestServer_traceAndCorrelation(t *testing.T) {
 		{"the trace id serves when the caller gives none", metadata.Pairs("traceparent", traceparent), "0af7651916cd43dd8448eb211c80319c"},
 		{"the caller's is taken over", metadata.Pairs("traceparent", traceparent, "x-correlation-id", "cart-17:a.b_c"), "cart-17:a.b_c"},
 		{"what is unsafe in a log is left out", metadata.Pairs("traceparent", traceparent, "x-correlation-id", "a b\"c<d>{}"), "abcd"},
+		{"baggage is taken over", metadata.Pairs("traceparent", traceparent, "baggage", "correlation_id=cart-17%22%0a"), "cart-17"},
+		{"the header goes before baggage", metadata.Pairs("traceparent", traceparent, "baggage", "correlation_id=b", "x-correlation-id", "a"), "a"},
+		{"of nothing safe the trace id is left", metadata.Pairs("traceparent", traceparent, "baggage", "correlation_id=%22"), "0af7651916cd43dd8448eb211c80319c"},
 		{"a long one is cut", metadata.Pairs("traceparent", traceparent, "x-correlation-id", strings.Repeat("x", 500)), strings.Repeat("x", 128)},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -52,6 +52,10 @@ func (s *Server) status(ctx context.Context, m *method, err error) *status.Statu
 	f, ok := fault.From(err)
 	if !ok {
 		if st := deliberate(err); st != nil {
+			if st.Code() == codes.Unavailable && errors.Is(ctx.Err(), context.Canceled) {
+				// What grpc-go says when the client's connection is gone; that is no outage.
+				return status.New(codes.Canceled, "call canceled")
+			}
 			return st
 		}
 		f = s.classify(ctx, err)

@@ -168,3 +168,21 @@ func TestServer_mapsTheCallersCancellation(t *testing.T) {
 	require.Eventually(t, func() bool { return b.logs.FilterMessage("call finished").Len() == 1 }, patience, time.Millisecond)
 	require.Equal(t, "info", b.line(t, "GetOrder")["level"])
 }
+
+func TestServer_countsAClientThatWentAwayAsCanceled(t *testing.T) {
+	t.Parallel()
+	b := setup(t, grpcserver.Config{})
+	entered := make(chan struct{})
+	b.orders.get = func(ctx context.Context, _ *orderv1.GetOrderRequest) (*orderv1.GetOrderResponse, error) {
+		close(entered)
+		<-ctx.Done()
+		return &orderv1.GetOrderResponse{}, nil // There is nobody to send it to.
+	}
+	peer := connect(t, b.Addr())
+	peer.open(t, orderv1.OrderService_GetOrder_FullMethodName, getOrder)
+	<-entered
+	require.NoError(t, peer.conn.Close())
+	require.Eventually(t, func() bool { return b.logs.FilterMessage("call finished").Len() == 1 }, patience, time.Millisecond)
+	require.Equal(t, "Canceled", b.line(t, "GetOrder")["grpc.code"])
+	require.Equal(t, 1, b.handled(t, "GetOrder", "Canceled"))
+}

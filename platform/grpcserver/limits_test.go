@@ -173,7 +173,10 @@ func (b *bundle) watching(t *testing.T, n int) {
 }
 
 // peer is a client that speaks HTTP/2 frames and follows no rule by itself.
-type peer struct{ *http2.Framer }
+type peer struct {
+	*http2.Framer
+	conn net.Conn
+}
 
 func connect(t *testing.T, addr net.Addr) peer {
 	t.Helper()
@@ -183,7 +186,7 @@ func connect(t *testing.T, addr net.Addr) peer {
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	require.NoError(t, err)
-	p := peer{http2.NewFramer(conn, conn)}
+	p := peer{http2.NewFramer(conn, conn), conn}
 	require.NoError(t, p.WriteSettings())
 	return p
 }

@@ -45,7 +45,7 @@ func (c *call) log(ctx context.Context) {
 	if entry == nil {
 		return
 	}
-	c.correlation = sanitize(correlation.ID(ctx))
+	c.correlation = correlation.ID(ctx)
 	if c.code != codes.OK {
 		if p, ok := peer.FromContext(ctx); ok {
 			c.peer = p.Addr.String()

@@ -1,6 +1,8 @@
 package grpcserver_test
 
 import (
+	"errors"
+	"sync"
 	"testing"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
@@ -15,8 +17,8 @@ import (
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 )
 
-func TestServer_Listen_refusesRulesThatDoNotCompile(t *testing.T) {
-	t.Parallel()
+// registerBroken adds a service to the process whose request has a rule with a syntax error.
+var registerBroken = sync.OnceValue(func() error {
 	options := &descriptorpb.FieldOptions{}
 	proto.SetExtension(options, validate.E_Field, &validate.FieldRules{Cel: []*validate.Rule{{
 		Id: proto.String("broken"), Expression: proto.String("this.nonsense("),
@@ -38,10 +40,16 @@ func TestServer_Listen_refusesRulesThatDoNotCompile(t *testing.T) {
 			}},
 		}},
 	}, protoregistry.GlobalFiles)
-	require.NoError(t, err)
-	require.NoError(t, protoregistry.GlobalFiles.RegisterFile(file))
-	require.NoError(t, protoregistry.GlobalTypes.RegisterMessage(dynamicpb.NewMessageType(file.Messages().Get(0))))
+	if err != nil {
+		return err
+	}
+	return errors.Join(protoregistry.GlobalFiles.RegisterFile(file),
+		protoregistry.GlobalTypes.RegisterMessage(dynamicpb.NewMessageType(file.Messages().Get(0))))
+})
 
+func TestServer_Listen_refusesRulesThatDoNotCompile(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, registerBroken())
 	b := newBundle(t, grpcserver.Config{})
 	b.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Broken", HandlerType: (*any)(nil)}, struct{}{})
 	require.ErrorContains(t, b.Listen(), "compile validation rules of test.Request")
