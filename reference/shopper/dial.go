@@ -1,0 +1,26 @@
+package main
+
+import (
+	"google.golang.org/grpc"
+
+	"github.com/slipwayhq/slipway/platform/grpcclient"
+)
+
+// dial opens one connection for calls and one for streams, so that many watched orders cannot
+// use up the streams that a server allows on a connection. The client does not retry: the
+// shopper repeats calls itself and counts them.
+func dial(opts options) (calls, streams *grpc.ClientConn, err error) {
+	cfg := grpcclient.Config{
+		Target:   opts.addr,
+		Insecure: !opts.tls,
+		TLS:      grpcclient.TLS{CAFile: opts.caFile},
+	}
+	if calls, err = grpcclient.Dial(cfg, grpcclient.WithoutRetries()); err != nil {
+		return nil, nil, err
+	}
+	if streams, err = grpcclient.Dial(cfg, grpcclient.WithoutRetries()); err != nil {
+		calls.Close()
+		return nil, nil, err
+	}
+	return calls, streams, nil
+}
