@@ -1,0 +1,213 @@
+// Package store keeps orders in PostgreSQL. An order and what it tells the world are written in one
+// transaction: the events go into the outbox, or the change did not happen.
+package store
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/slipwayhq/slipway/platform/outbox"
+	"github.com/slipwayhq/slipway/platform/postgres"
+	"github.com/slipwayhq/slipway/reference/order/adapter/store/sqlc"
+	"github.com/slipwayhq/slipway/reference/order/domain"
+	"github.com/slipwayhq/slipway/reference/order/usecase"
+)
+
+// Orders implements the ports Placer, Updater and Reader of the use cases. It is safe for
+// concurrent use.
+type Orders struct {
+	pool    *pgxpool.Pool
+	queries *sqlc.Queries
+}
+
+// New returns the orders in the database of pool, whose tables are those of the migrations.
+func New(pool *pgxpool.Pool) *Orders {
+	return &Orders{pool: pool, queries: sqlc.New(pool)}
+}
+
+// Place stores a new order, its idempotency key and its events. One of two calls with the same key
+// waits for the other here, and then finds the other's order.
+func (s *Orders) Place(ctx context.Context, o *domain.Order, idempotency usecase.Idempotency) (placed domain.Snapshot, err error) {
+	placed = o.Snapshot()
+	row, err := orderRow(placed)
+	if err != nil {
+		return domain.Snapshot{}, err
+	}
+	err = postgres.InTx(ctx, s.pool, postgres.TxOptions{}, func(tx pgx.Tx) error {
+		q := s.queries.WithTx(tx)
+		claimed, err := q.ClaimKey(ctx, sqlc.ClaimKeyParams{
+			Owner: idempotency.Owner, Key: idempotency.Key, RequestHash: idempotency.Hash,
+			OrderID: row.ID, CreatedAt: placed.CreatedAt,
+		})
+		if err != nil {
+			return fmt.Errorf("claim idempotency key: %w", err)
+		}
+		if claimed == 0 {
+			placed, err = earlier(ctx, q, idempotency)
+			return err
+		}
+		if err := insert(ctx, q, row, placed.Items); err != nil {
+			return err
+		}
+		return addEvents(ctx, tx, o)
+	})
+	if err != nil {
+		return domain.Snapshot{}, err
+	}
+	return placed, nil
+}
+
+// Update changes one order under an optimistic lock: nobody waits for a row, and the second of two
+// concurrent changes fails with domain.ErrVersionConflict.
+func (s *Orders) Update(ctx context.Context, owner, id string, change func(*domain.Order) error) (updated domain.Snapshot, err error) {
+	err = postgres.InTx(ctx, s.pool, postgres.TxOptions{}, func(tx pgx.Tx) error {
+		q := s.queries.WithTx(tx)
+		loaded, err := get(ctx, q, owner, id)
+		if err != nil {
+			return err
+		}
+		o := domain.Rehydrate(loaded)
+		if err := change(o); err != nil {
+			return err
+		}
+		updated = o.Snapshot()
+		if updated.Version == loaded.Version {
+			return nil
+		}
+		if err := update(ctx, q, loaded.Version, updated); err != nil {
+			return err
+		}
+		return addEvents(ctx, tx, o)
+	})
+	if err != nil {
+		return domain.Snapshot{}, err
+	}
+	return updated, nil
+}
+
+// Get returns the owner's order.
+func (s *Orders) Get(ctx context.Context, owner, id string) (domain.Snapshot, error) {
+	return get(ctx, s.queries, owner, id)
+}
+
+// List returns at most limit orders that match f, newest first, with two statements.
+func (s *Orders) List(ctx context.Context, f usecase.Filter, limit int) ([]domain.Snapshot, error) {
+	params := sqlc.ListOrdersParams{
+		Owner: f.Owner, Status: string(f.Status), CustomerID: f.CustomerID, MaxRows: int32(limit),
+	}
+	if f.Before != "" {
+		before, err := uuid.Parse(f.Before)
+		if err != nil {
+			return nil, fmt.Errorf("parse id of the order before the page: %w", err)
+		}
+		params.Before = &before
+	}
+	rows, err := s.queries.ListOrders(ctx, params)
+	if err != nil {
+		return nil, fmt.Errorf("list orders: %w", err)
+	}
+	return withItems(ctx, s.queries, rows)
+}
+
+// Versions returns the version of each of the given orders that exists.
+func (s *Orders) Versions(ctx context.Context, ids []string) (map[string]int64, error) {
+	parsed := make([]uuid.UUID, 0, len(ids))
+	for _, id := range ids {
+		if u, err := uuid.Parse(id); err == nil {
+			parsed = append(parsed, u)
+		}
+	}
+	rows, err := s.queries.VersionsOfOrders(ctx, parsed)
+	if err != nil {
+		return nil, fmt.Errorf("read versions of orders: %w", err)
+	}
+	versions := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		versions[r.ID.String()] = r.Version
+	}
+	return versions, nil
+}
+
+// earlier returns the order that the key was used for, if it was the same request.
+func earlier(ctx context.Context, q *sqlc.Queries, i usecase.Idempotency) (domain.Snapshot, error) {
+	used, err := q.GetKey(ctx, sqlc.GetKeyParams{Owner: i.Owner, Key: i.Key})
+	if err != nil {
+		return domain.Snapshot{}, fmt.Errorf("read idempotency key: %w", err)
+	}
+	if subtle.ConstantTimeCompare(used.RequestHash, i.Hash) != 1 {
+		return domain.Snapshot{}, domain.ErrIdempotencyMismatch
+	}
+	return get(ctx, q, i.Owner, used.OrderID.String())
+}
+
+func get(ctx context.Context, q *sqlc.Queries, owner, id string) (domain.Snapshot, error) {
+	parsed, err := uuid.Parse(id)
+	if err != nil {
+		return domain.Snapshot{}, domain.ErrNotFound
+	}
+	row, err := q.GetOrder(ctx, sqlc.GetOrderParams{ID: parsed, Owner: owner})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return domain.Snapshot{}, domain.ErrNotFound
+	}
+	if err != nil {
+		return domain.Snapshot{}, fmt.Errorf("read order: %w", err)
+	}
+	orders, err := withItems(ctx, q, []sqlc.Order{row})
+	if err != nil {
+		return domain.Snapshot{}, err
+	}
+	return orders[0], nil
+}
+
+func withItems(ctx context.Context, q *sqlc.Queries, rows []sqlc.Order) ([]domain.Snapshot, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	ids := make([]uuid.UUID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	items, err := q.ItemsOfOrders(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read order items: %w", err)
+	}
+	return snapshots(rows, items), nil
+}
+
+func insert(ctx context.Context, q *sqlc.Queries, row sqlc.InsertOrderParams, items []domain.Item) error {
+	if err := q.InsertOrder(ctx, row); err != nil {
+		return fmt.Errorf("insert order: %w", err)
+	}
+	if err := q.InsertItems(ctx, itemRows(row.ID, items)); err != nil {
+		return fmt.Errorf("insert order items: %w", err)
+	}
+	return nil
+}
+
+func update(ctx context.Context, q *sqlc.Queries, loadedVersion int64, s domain.Snapshot) error {
+	changed, err := q.UpdateOrder(ctx, sqlc.UpdateOrderParams{
+		ID: uuid.MustParse(s.ID), LoadedVersion: loadedVersion,
+		Status: string(s.Status), Version: s.Version, CancelReason: s.CancelReason, UpdatedAt: s.UpdatedAt,
+	})
+	if err != nil {
+		return fmt.Errorf("update order: %w", err)
+	}
+	if changed == 0 {
+		return domain.ErrVersionConflict
+	}
+	return nil
+}
+
+func addEvents(ctx context.Context, tx pgx.Tx, o *domain.Order) error {
+	events, err := outboxEvents(o.Snapshot().ID, o.DrainEvents())
+	if err != nil {
+		return err
+	}
+	return outbox.Add(ctx, tx, events...)
+}
