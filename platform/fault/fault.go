@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// Code classifies an error for the caller. The values are those of gRPC, so that an edge maps them
-// one to one.
+// Code classifies an error for the caller. Names and meanings are those of gRPC's status codes; the
+// numbers are not, an edge maps them by name. The zero value is Unknown, so that an error whose code
+// was forgotten counts as a fault of the server.
 type Code uint8
 
 // The codes, with gRPC's meanings.
@@ -95,7 +96,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// From finds the first *Error in err's tree.
+// From finds the first *Error in err's tree, in the order of errors.As.
 func From(err error) (*Error, bool) {
 	var e *Error
 	ok := errors.As(err, &e)
