@@ -25,7 +25,7 @@ func Example() {
 	// invalid configuration, 2 problems:
 	//   HTTP_ADDR: is required and not set
 	//   HTTP_TIMEOUT: "30" is no duration: write for example 5s, 250ms or 1m30s
-	// VARIABLE      VALUE   SOURCE
+	// NAME          VALUE   SOURCE
 	// HTTP_ADDR     :8080   environment
 	// HTTP_TIMEOUT  30s     environment
 	// API_KEY       ******  environment

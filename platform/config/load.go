@@ -1,48 +1,50 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caarlos0/env/v11"
 )
 
-// Load fills *cfg from environ, which has the form of os.Environ. Fields whose variable is unset
-// keep the value they have, so a program sets the defaults that depend on it before. Then the
-// SetDefaults method of every nested struct is called, innermost first, and then every Validate
-// method. All that is wrong is returned at once, as an [*Error].
+// Load fills *cfg, a struct, from environ, which has the form of os.Environ. Fields whose variable
+// is unset keep the value they have, so a program sets the defaults that depend on it before. Then
+// the SetDefaults method of every nested struct is called, innermost first, and then every Validate
+// method, which returns a line for each value it refuses, beginning with the variable's name. All
+// that is wrong is returned at once, as an [*Error]; *cfg must not be used then.
 func Load[T any](environ []string, cfg *T) error {
 	vars := lookup(environ)
 	root := reflect.ValueOf(cfg).Elem()
-	var problems []string
+	var found problems
 	eachVariable(root, func(v variable) {
 		if err := v.parse(vars); err != nil {
-			problems = append(problems, v.name+": "+err.Error())
+			found.add(v.name + ": " + err.Error())
 		}
 	})
-	if len(problems) == 0 { // A value that could not be read would be reported twice.
-		eachStruct(root, func(s reflect.Value) {
-			if d, ok := s.Addr().Interface().(interface{ SetDefaults() }); ok {
-				d.SetDefaults()
-			}
-		})
-	}
 	eachStruct(root, func(s reflect.Value) {
-		if v, ok := s.Addr().Interface().(interface{ Validate() error }); ok && len(problems) == 0 {
-			problems = append(problems, lines(v.Validate())...)
+		if d, ok := s.Addr().Interface().(interface{ SetDefaults() }); ok {
+			d.SetDefaults()
 		}
 	})
-	if len(problems) == 0 {
+	unread := found.names()
+	eachStruct(root, func(s reflect.Value) {
+		v, ok := s.Addr().Interface().(interface{ Validate() error })
+		if !ok {
+			return
+		}
+		if err := v.Validate(); err != nil {
+			found.addUnless(unread, strings.Split(err.Error(), "\n"))
+		}
+	})
+	if len(found) == 0 {
 		return nil
 	}
-	return &Error{Problems: slices.Compact(problems)}
+	return &Error{Problems: found}
 }
 
-// Error lists everything that is wrong with the environment.
+// Error lists everything that is wrong with the environment, without secrets.
 type Error struct {
 	// Problems has a line for each, beginning with the name of the variable where one can be
 	// named.
@@ -57,51 +59,32 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("invalid configuration, %d problems:\n  %s", len(e.Problems), strings.Join(e.Problems, "\n  "))
 }
 
-// variable is a field that is filled from the environment.
-type variable struct {
-	name  string
-	field reflect.StructField
-	value reflect.Value
+// problems are the lines of an Error.
+type problems []string
+
+// add appends a line, once. An outer Validate often calls that of an inner struct.
+func (p *problems) add(line string) {
+	if line = maskPasswords(line); !slices.Contains(*p, line) {
+		*p = append(*p, line)
+	}
 }
 
-// parse reads the variable into its field. Each one is parsed on its own, in a struct that has
-// only this field, so that an error can name it.
-func (v variable) parse(vars map[string]string) error {
-	holder := reflect.New(reflect.StructOf([]reflect.StructField{{
-		Name: v.field.Name, Type: v.field.Type, Tag: v.field.Tag,
-	}}))
-	holder.Elem().Field(0).Set(v.value)
-	err := env.ParseWithOptions(holder.Interface(), env.Options{
-		Environment: vars,
-		FuncMap:     map[reflect.Type]env.ParserFunc{reflect.TypeFor[time.Duration](): parseDuration},
-	})
-	if err == nil {
-		v.value.Set(holder.Elem().Field(0))
-		return nil
+// addUnless appends the lines that do not speak of one of the variables. What could not be read
+// has been reported, and what it left in the struct is nobody's mistake.
+func (p *problems) addUnless(names []string, lines []string) {
+	for _, line := range lines {
+		if name, _, _ := strings.Cut(line, ":"); !slices.Contains(names, name) {
+			p.add(line)
+		}
 	}
-	return v.explain(err)
 }
 
-func (v variable) explain(err error) error {
-	var unset env.VarIsNotSetError
-	var parse env.ParseError
-	switch {
-	case errors.As(err, &unset):
-		return errors.New("is required and not set")
-	case v.field.Type == reflect.TypeFor[Secret]():
-		return errors.New("cannot be read")
-	case errors.As(err, &parse):
-		return parse.Err
+func (p problems) names() []string {
+	names := make([]string, len(p))
+	for i, line := range p {
+		names[i], _, _ = strings.Cut(line, ":")
 	}
-	return err
-}
-
-func parseDuration(s string) (any, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return nil, fmt.Errorf("%q is no duration: write for example 5s, 250ms or 1m30s", s)
-	}
-	return d, nil
+	return names
 }
 
 // lookup turns environ into a map without the empty variables, which count as unset.
@@ -115,21 +98,6 @@ func lookup(environ []string) map[string]string {
 	return vars
 }
 
-// eachVariable calls fn for every tagged field below s, in the order of the fields.
-func eachVariable(s reflect.Value, fn func(variable)) {
-	for i := range s.NumField() {
-		field := s.Type().Field(i)
-		if !field.IsExported() {
-			continue
-		}
-		if name, _, _ := strings.Cut(field.Tag.Get("env"), ","); name != "" {
-			fn(variable{name: name, field: field, value: s.Field(i)})
-		} else if field.Type.Kind() == reflect.Struct {
-			eachVariable(s.Field(i), fn)
-		}
-	}
-}
-
 // eachStruct calls fn for s and every struct below it, innermost first.
 func eachStruct(s reflect.Value, fn func(reflect.Value)) {
 	for i := range s.NumField() {
@@ -138,11 +106,4 @@ func eachStruct(s reflect.Value, fn func(reflect.Value)) {
 		}
 	}
 	fn(s)
-}
-
-func lines(err error) []string {
-	if err == nil {
-		return nil
-	}
-	return strings.Split(err.Error(), "\n")
 }

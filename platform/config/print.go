@@ -15,7 +15,7 @@ import (
 func Print[T any](w io.Writer, environ []string, cfg *T) error {
 	vars := lookup(environ)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "VARIABLE\tVALUE\tSOURCE")
+	fmt.Fprintln(table, "NAME\tVALUE\tSOURCE")
 	eachVariable(reflect.ValueOf(cfg).Elem(), func(v variable) {
 		source := "default"
 		if _, ok := vars[v.name]; ok {
@@ -42,6 +42,7 @@ func show(v reflect.Value) string {
 
 var passwords = []*regexp.Regexp{
 	regexp.MustCompile(`(://[^:/?#\s]*:)\S+(@)`),               // scheme://user:password@host; greedy, since the password may hold an @
+	regexp.MustCompile(`((?:nats|tls)://)[^:/?#\s@]+(@)`),      // nats://token@host
 	regexp.MustCompile(`(?i)(password=)(?:'[^']*'|[^\s&]+)()`), // keyword/value strings and query parameters
 }
 

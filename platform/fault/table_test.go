@@ -85,7 +85,7 @@ func checkClassified(t require.TestingT, err error, used []int) {
 	require.Equal(t, leaves[first].code, got.Code)
 	require.Equal(t, leaves[first].message, got.Message, "a message that is not fixed may leak")
 	if got != errSpoken {
-		require.True(t, got.Cause == err, "the log needs the whole cause")
+		require.Equal(t, err, got.Cause, "the log needs the whole cause")
 	}
 }
 
