@@ -14,16 +14,21 @@ import (
 // Key is the name of the baggage member and of the field in log lines.
 const Key = "correlation_id"
 
-// ID returns the correlation id of ctx: the one set with [With] or received as baggage, else the
-// trace id, else "".
+// ID returns the correlation id of ctx: the one that was [Given], else the trace id, else "".
 func ID(ctx context.Context) string {
-	if id := baggage.FromContext(ctx).Member(Key).Value(); id != "" {
+	if id := Given(ctx); id != "" {
 		return id
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
 		return sc.TraceID().String()
 	}
 	return ""
+}
+
+// Given returns the id that was set with [With] or received as baggage, else "". It is what the
+// sender wrote, of any length: an edge that strangers reach checks it and sets what it accepts.
+func Given(ctx context.Context) string {
+	return baggage.FromContext(ctx).Member(Key).Value()
 }
 
 // With returns a context with the given correlation id beside the baggage that is there. An id

@@ -20,7 +20,11 @@ func TestID(t *testing.T) {
 	}))
 	require.Empty(t, correlation.ID(t.Context()))
 	require.Equal(t, "01"+strings.Repeat("0", 30), correlation.ID(traced))
-	require.Equal(t, "cart-17", correlation.ID(correlation.With(traced, "cart-17")))
+	require.Empty(t, correlation.Given(traced))
+
+	given := correlation.With(traced, "cart-17")
+	require.Equal(t, "cart-17", correlation.ID(given))
+	require.Equal(t, "cart-17", correlation.Given(given))
 }
 
 func TestWith(t *testing.T) {
