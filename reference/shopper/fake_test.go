@@ -36,15 +36,17 @@ type fakeService struct {
 
 // faults says what goes wrong. A number n means: with every n-th order (or call).
 type faults struct {
-	lose        int // acknowledged and forgotten
-	change      int // stored with another quantity
-	discount    int // stored with another total
-	answerLost  int // stored, and the answer is lost
-	busy        int // answered with RESOURCE_EXHAUSTED
-	refuse      int // answered with INVALID_ARGUMENT
-	twice       int // stored twice
-	hide        int // left out of the lists
-	listTwice   int // shown twice in the lists
+	lose        int  // acknowledged and forgotten
+	change      int  // stored with another quantity
+	discount    int  // stored with another total
+	answerLost  int  // stored, and the answer is lost
+	busy        int  // answered with RESOURCE_EXHAUSTED
+	refuse      int  // answered with INVALID_ARGUMENT
+	twice       int  // stored twice
+	hide        int  // left out of the lists
+	listTwice   int  // shown twice in the lists
+	getWrong    bool // GetOrder shows another customer
+	listWrong   bool // ListOrders shows another customer
 	forgetKeys  bool
 	forgetStop  bool // a cancellation is acknowledged and forgotten
 	breakStream int  // every n-th stream breaks after each message
@@ -132,7 +134,11 @@ func (f *fakeService) GetOrder(_ context.Context, r *orderv1.GetOrderRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &orderv1.GetOrderResponse{Order: clone(order)}, nil
+	order = clone(order)
+	if f.faults.getWrong {
+		order.CustomerId = "somebody else"
+	}
+	return &orderv1.GetOrderResponse{Order: order}, nil
 }
 
 func (f *fakeService) find(id string) (*orderv1.Order, error) {
@@ -152,7 +158,11 @@ func (f *fakeService) ListOrders(_ context.Context, r *orderv1.ListOrdersRequest
 		if nth(i+1, f.faults.hide) {
 			continue
 		}
-		listed = append(listed, clone(order))
+		order = clone(order)
+		if f.faults.listWrong {
+			order.CustomerId = "somebody else"
+		}
+		listed = append(listed, order)
 		if nth(i+1, f.faults.listTwice) {
 			listed = append(listed, clone(order))
 		}

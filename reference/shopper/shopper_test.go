@@ -54,6 +54,14 @@ func TestShopper(t *testing.T) {
 		require.EqualValues(t, 20, r.Retries)
 	})
 
+	t.Run("takes the order that only the repeated call was answered with", func(t *testing.T) {
+		t.Parallel()
+		r := shopAt(t, &fakeService{faults: faults{answerLost: 3}}, func(o *options) { o.retries, o.repeat = 0, 1 })
+		require.True(t, r.OK, r.Wrong)
+		require.Equal(t, 60, r.Orders.Placed)
+		require.EqualValues(t, 40, r.Repeats.Right, "the others had nothing to be compared with")
+	})
+
 	t.Run("tries again when the service is busy", func(t *testing.T) {
 		t.Parallel()
 		r := shopAt(t, &fakeService{faults: faults{busy: 4}}, func(o *options) { o.retries = 8 })
@@ -67,6 +75,10 @@ func TestShopper(t *testing.T) {
 		require.True(t, r.OK, r.Wrong)
 		require.Positive(t, r.Watched.Reconnects)
 		require.EqualValues(t, 60, r.Watched.Final)
+
+		r = shopAt(t, &fakeService{faults: faults{breakStream: 2}}, func(o *options) { o.wait = 500 * time.Millisecond })
+		require.True(t, r.OK, r.Wrong)
+		require.Positive(t, r.Watched.Reconnects)
 	})
 
 	t.Run("watches no more at once than it may, and none on demand", func(t *testing.T) {
@@ -96,6 +108,12 @@ func TestShopper_detects(t *testing.T) {
 		},
 		"orders with a changed total": {
 			faults: faults{discount: 6}, wrong: "the total",
+		},
+		"orders that are another one's when they are read": {
+			faults: faults{getWrong: true}, wrong: "GetOrder shows customer",
+		},
+		"orders that are another one's in the lists": {
+			faults: faults{listWrong: true}, wrong: "ListOrders shows customer",
 		},
 		"orders that no list shows": {
 			faults: faults{hide: 6}, lost: "no page of ListOrders", lostCount: 10,
