@@ -1,0 +1,73 @@
+package grpcclient_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/slipwayhq/slipway/platform/grpcclient"
+)
+
+func TestConfig_SetDefaults(t *testing.T) {
+	t.Parallel()
+	cfg := grpcclient.Config{Target: "localhost:50051", MaxAttempts: 5}
+	cfg.SetDefaults()
+	require.Equal(t, grpcclient.Config{
+		Target: "localhost:50051", Timeout: 5 * time.Second, MaxAttempts: 5, MaxRecvBytes: 4 << 20,
+		KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
+	}, cfg)
+	require.NoError(t, cfg.Validate())
+}
+
+func TestConfig_Validate(t *testing.T) {
+	t.Parallel()
+	t.Run("every bad value is named at once", func(t *testing.T) {
+		t.Parallel()
+		err := grpcclient.Config{
+			Timeout: -1, MaxAttempts: 6, MaxRecvBytes: -1, KeepaliveTime: time.Second, KeepaliveTimeout: -1,
+			Insecure: true, TLS: grpcclient.TLS{CertFile: "tls.crt"},
+		}.Validate()
+		for _, text := range []string{
+			"target is empty", "timeout -1ns", "max attempts 6", "max recv bytes -1", "keepalive time 1s",
+			"keepalive timeout -1ns", "insecure and TLS", "both a certificate file and a key file",
+		} {
+			require.ErrorContains(t, err, text)
+		}
+	})
+}
+
+func TestDial_errors(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	taken := prometheus.NewRegistry()
+	taken.MustRegister(prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grpc_client_handled_total"}, []string{"other"}))
+	for _, c := range []struct {
+		name, text string
+		cfg        grpcclient.Config
+		opt        grpcclient.Option
+	}{
+		{name: "no target", text: "target is empty"},
+		{name: "malformed target", cfg: grpcclient.Config{Target: "%zz"}, text: "dial %zz"},
+		{name: "missing authorities", cfg: grpcclient.Config{Target: "x", TLS: grpcclient.TLS{CAFile: empty + "?"}}, text: "load TLS authorities"},
+		{name: "empty authorities", cfg: grpcclient.Config{Target: "x", TLS: grpcclient.TLS{CAFile: empty}}, text: "no certificate in"},
+		{name: "bad certificate", cfg: grpcclient.Config{Target: "x", TLS: grpcclient.TLS{CertFile: empty, KeyFile: empty}}, text: "load TLS certificate"},
+		{name: "unknown service", cfg: grpcclient.Config{Target: "x"}, opt: grpcclient.WithServices("no.Such"), text: `find service "no.Such"`},
+		{name: "name of a message", cfg: grpcclient.Config{Target: "x"}, opt: grpcclient.WithServices("slipway.order.v1.Order"), text: "not a service's"},
+		{name: "metric of another shape", cfg: grpcclient.Config{Target: "x"}, opt: grpcclient.WithRegisterer(taken), text: "register gRPC client metrics"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var opts []grpcclient.Option
+			if c.opt != nil {
+				opts = append(opts, c.opt)
+			}
+			_, err := grpcclient.Dial(c.cfg, opts...)
+			require.ErrorContains(t, err, c.text)
+		})
+	}
+}
