@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
 )
 
@@ -31,7 +34,7 @@ func (s *shopper) watch(ctx context.Context, p *purchase) {
 		case final:
 			s.counts.settled.Add(1)
 			return
-		case ctx.Err() != nil:
+		case ctx.Err() != nil || status.Code(err) == codes.DeadlineExceeded: // the server may be first
 			return
 		case errors.Is(err, io.EOF):
 			p.blame("WatchOrder ended although the order was not final")
