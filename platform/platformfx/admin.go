@@ -1,0 +1,20 @@
+package platformfx
+
+import (
+	"go.uber.org/fx"
+
+	"github.com/slipwayhq/slipway/platform/grpcserver"
+	"github.com/slipwayhq/slipway/platform/health"
+	"github.com/slipwayhq/slipway/platform/telemetry"
+)
+
+// Admin serves metrics, readiness, the log level and, when switched on, profiles over HTTP. It
+// keeps serving until the drain is over, so that the last scrape sees the last request.
+func Admin(cfg telemetry.AdminConfig) fx.Option {
+	return fx.Options(
+		fx.Provide(func(t *telemetry.Telemetry, m *health.Monitor) (*telemetry.Admin, error) {
+			return telemetry.NewAdmin(cfg, t, m.Ready)
+		}),
+		Loop[*telemetry.Admin]("admin server", grpcserver.StageFlush),
+	)
+}

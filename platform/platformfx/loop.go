@@ -1,0 +1,54 @@
+package platformfx
+
+import (
+	"context"
+
+	"go.uber.org/fx"
+	"go.uber.org/zap"
+
+	"github.com/slipwayhq/slipway/platform/grpcserver"
+)
+
+// Runner is a loop: Run works until its context ends.
+type Runner interface {
+	Run(ctx context.Context) error
+}
+
+// Loop starts the provided T with the application and ends it in the given stage of the drain.
+// A loop that ends by itself takes the application down with exit code 1: a service whose relay
+// or monitor is dead must not look alive.
+func Loop[T Runner](name string, stage grpcserver.Stage) fx.Option {
+	return fx.Invoke(func(lc fx.Lifecycle, stop fx.Shutdowner, s *grpcserver.Server, logger *zap.Logger, r T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		lc.Append(fx.StartHook(func() error {
+			if l, ok := any(r).(interface{ Listen() error }); ok {
+				if err := l.Listen(); err != nil {
+					return err
+				}
+			}
+			go func() {
+				defer close(done)
+				if err := r.Run(ctx); ctx.Err() == nil {
+					died(stop, logger, name, err)
+				}
+			}()
+			return nil
+		}))
+		s.OnShutdown(stage, name, func(stopping context.Context) error {
+			cancel()
+			select {
+			case <-done:
+				return nil
+			case <-stopping.Done():
+				return context.Cause(stopping)
+			}
+		})
+	})
+}
+
+// died takes the application down with exit code 1.
+func died(stop fx.Shutdowner, logger *zap.Logger, name string, err error) {
+	logger.Error("loop ended by itself", zap.String("loop", name), zap.Error(err))
+	_ = stop.Shutdown(fx.ExitCode(ExitFailed))
+}

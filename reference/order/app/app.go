@@ -1,0 +1,132 @@
+// Package app puts the order service together: configuration, wiring, and the program around them.
+package app
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/fx"
+	"go.uber.org/zap"
+
+	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
+	"github.com/slipwayhq/slipway/platform/config"
+	"github.com/slipwayhq/slipway/platform/grpcserver"
+	"github.com/slipwayhq/slipway/platform/outbox"
+	"github.com/slipwayhq/slipway/platform/platformfx"
+	"github.com/slipwayhq/slipway/platform/postgres/migrate"
+	"github.com/slipwayhq/slipway/platform/redisdb"
+	"github.com/slipwayhq/slipway/platform/telemetry"
+	"github.com/slipwayhq/slipway/reference/order/adapter/cache"
+	"github.com/slipwayhq/slipway/reference/order/adapter/grpcapi"
+	"github.com/slipwayhq/slipway/reference/order/adapter/store"
+	"github.com/slipwayhq/slipway/reference/order/adapter/watch"
+	"github.com/slipwayhq/slipway/reference/order/migrations"
+	"github.com/slipwayhq/slipway/reference/order/usecase"
+)
+
+// Main runs the service until it is told to stop, and returns the exit code of the process.
+func Main(args, environ []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("order", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	show := flags.Bool("config", false, "print the effective configuration, secrets masked, and exit")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return platformfx.ExitUsage
+	}
+	cfg, err := Load(environ)
+	if err == nil && *show {
+		err = config.Print(stdout, environ, &cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return platformfx.ExitFailed
+	}
+	if *show {
+		return platformfx.ExitOK
+	}
+	return platformfx.Run(New(cfg, stdout))
+}
+
+// New returns the service as an Fx application. Its log goes to out.
+func New(cfg Config, out io.Writer) fx.Option {
+	return fx.Options(
+		platformfx.Telemetry(cfg.Telemetry, out),
+		platformfx.Postgres(cfg.Database),
+		platformfx.Redis(cfg.Cache),
+		platformfx.Health(cfg.Health),
+		platformfx.Admin(cfg.Admin),
+		platformfx.ServerOption(func() grpcserver.Option { return grpcserver.WithErrors(grpcapi.Errors) }),
+		platformfx.ServerOption(func(logger *zap.Logger) (grpcserver.Option, error) {
+			auth, err := newAuthenticator(cfg.Auth, logger)
+			return grpcserver.WithAuthenticator(auth), err
+		}),
+		platformfx.ServerOption(func(client *redis.Client, logger *zap.Logger, reg prometheus.Registerer) (grpcserver.Option, error) {
+			return rateLimit(cfg.RateLimit, client, logger, reg)
+		}),
+		fx.Provide(
+			store.New,
+			cache.New,
+			store.NewKeyCleaner,
+			func(orders *store.Orders, logger *zap.Logger) *watch.Hub { return watch.NewHub(orders, logger) },
+			newService,
+		),
+		fx.Invoke(migrateInDevelopment(cfg)),
+		fx.Invoke(func(s *grpcserver.Server, service *grpcapi.Service) { orderv1.RegisterOrderServiceServer(s, service) }),
+		platformfx.Loop[*store.KeyCleaner]("idempotency key cleaner", grpcserver.StageIntake),
+		platformfx.Loop[*watch.Hub]("order watch hub", grpcserver.StageFinish),
+		platformfx.GRPCServer(cfg.Server), // Last: it opens the port when everything else has started.
+	)
+}
+
+func newService(orders *store.Orders, orderCache *cache.Orders, hub *watch.Hub) *grpcapi.Service {
+	listeners := []usecase.Listener{orderCache, hub}
+	return &grpcapi.Service{
+		Place:  &usecase.PlaceOrder{Orders: orders, Listeners: listeners, NewID: newID, Now: now},
+		Get:    &usecase.GetOrder{Orders: orders, Cache: orderCache},
+		List:   &usecase.ListOrders{Orders: orders},
+		Cancel: &usecase.CancelOrder{Orders: orders, Listeners: listeners, Now: now},
+		Watch:  &usecase.WatchOrder{Orders: orders, Changes: hub},
+	}
+}
+
+// rateLimit limits the calls of each caller, over all replicas; 0 limits nothing.
+func rateLimit(perSecond int, client *redis.Client, logger *zap.Logger, reg prometheus.Registerer) (grpcserver.Option, error) {
+	if perSecond == 0 {
+		return grpcserver.WithRateLimit(nil), nil
+	}
+	limiter, err := redisdb.NewLimiter(client, redisdb.LimitConfig{Name: "order", Rate: perSecond}, logger, reg)
+	if err != nil {
+		return nil, err
+	}
+	return grpcserver.WithRateLimit(func(ctx context.Context, _ string) error {
+		caller, _ := grpcserver.PrincipalFrom(ctx)
+		return limiter.Allow(ctx, caller.ID)
+	}), nil
+}
+
+// migrateInDevelopment applies the migrations before the service serves. Elsewhere that is a step
+// of the deployment, which runs once and before the rollout.
+func migrateInDevelopment(cfg Config) func(fx.Lifecycle, *zap.Logger) {
+	return func(lc fx.Lifecycle, logger *zap.Logger) {
+		if cfg.Telemetry.Environment != telemetry.Development {
+			return
+		}
+		lc.Append(fx.StartHook(func(ctx context.Context) error {
+			applied, err := migrate.Up(ctx, cfg.Database.URL, outbox.Migrations(), migrate.Component{Name: "order", FS: migrations.FS})
+			for _, a := range applied {
+				logger.Info("migrated", zap.String("component", a.Component), zap.String("version", a.Version))
+			}
+			return err
+		}))
+	}
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// now has the precision of the database, so that what is answered is what is stored.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

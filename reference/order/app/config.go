@@ -1,0 +1,60 @@
+package app
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/slipwayhq/slipway/platform/config"
+	"github.com/slipwayhq/slipway/platform/grpcserver"
+	"github.com/slipwayhq/slipway/platform/health"
+	"github.com/slipwayhq/slipway/platform/postgres"
+	"github.com/slipwayhq/slipway/platform/redisdb"
+	"github.com/slipwayhq/slipway/platform/telemetry"
+)
+
+// Config is the configuration of the order service.
+type Config struct {
+	Telemetry telemetry.Config
+	Admin     telemetry.AdminConfig
+	Server    grpcserver.Config
+	Health    health.Config
+	Database  postgres.Config
+	Cache     redisdb.Config
+	Auth      AuthConfig
+	// RateLimit is how many calls a second each caller may make; 0 for any number.
+	RateLimit int `env:"RATE_LIMIT"`
+}
+
+// Load reads the configuration from environ. What depends on the environment is prefilled, so that
+// a variable that is set always wins.
+func Load(environ []string) (Config, error) {
+	cfg := Config{Telemetry: telemetry.Config{ServiceName: "order"}}
+	cfg.Server.DrainDelay = 5 * time.Second // Load balancers need it to notice that a replica leaves.
+	cfg.Database.AppName = "order"
+	switch {
+	case slices.Contains(environ, "ENVIRONMENT=production"):
+	case slices.Contains(environ, "ENVIRONMENT=staging"):
+		cfg.Server.Reflection = true
+	default:
+		cfg.Server.Reflection = true
+		cfg.Server.DrainDelay = 0
+	}
+	err := config.Load(environ, &cfg)
+	return cfg, err
+}
+
+// Validate reports what the components cannot see on their own.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Auth.Mode == AuthNone && c.Telemetry.Environment != telemetry.Development {
+		errs = append(errs, errors.New("AUTH_MODE: none is for development only: use token with AUTH_TOKENS_FILE"))
+	}
+	if c.Cache.URL == "" {
+		errs = append(errs, errors.New("REDIS_URL: is required and not set"))
+	}
+	if c.RateLimit < 0 {
+		errs = append(errs, errors.New("RATE_LIMIT: must not be negative"))
+	}
+	return errors.Join(errs...)
+}
