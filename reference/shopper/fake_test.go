@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -65,6 +67,9 @@ func (f *fakeService) start(t *testing.T) string {
 	require.NoError(t, err)
 	server := grpc.NewServer()
 	orderv1.RegisterOrderServiceServer(server, f)
+	ready := health.NewServer()
+	ready.SetServingStatus("readiness", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(server, ready)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -244,8 +249,8 @@ func (f *fakeService) WatchOrder(r *orderv1.WatchOrderRequest, stream grpc.Serve
 
 func clone(o *orderv1.Order) *orderv1.Order { return proto.CloneOf(o) }
 
-// shopAt runs a shopper against the fake: the defaults of these options are quick.
-func shopAt(t *testing.T, fake *fakeService, change func(*options)) *report {
+// shopperAt returns a shopper for the fake: the defaults of these options are quick.
+func shopperAt(t *testing.T, fake *fakeService, change func(*options)) *shopper {
 	t.Helper()
 	opts := options{
 		addr: fake.start(t), orders: 60, rate: 5000, seed: 7, repeat: 0.3, cancel: 0.2,
@@ -256,9 +261,17 @@ func shopAt(t *testing.T, fake *fakeService, change func(*options)) *report {
 	}
 	calls, streams, err := dial(opts)
 	require.NoError(t, err)
-	defer calls.Close()
-	defer streams.Close()
-	s := newShopper(opts, "testrun", orderv1.NewOrderServiceClient(calls), orderv1.NewOrderServiceClient(streams))
+	t.Cleanup(func() {
+		calls.Close()
+		streams.Close()
+	})
+	return newShopper(opts, "testrun", orderv1.NewOrderServiceClient(calls), orderv1.NewOrderServiceClient(streams))
+}
+
+// shopAt does a whole run.
+func shopAt(t *testing.T, fake *fakeService, change func(*options)) *report {
+	t.Helper()
+	s := shopperAt(t, fake, change)
 	s.shop(t.Context())
 	s.reconcile(t.Context())
 	return s.report("")
