@@ -49,8 +49,12 @@ func TestDial_deadline(t *testing.T) {
 	t.Run("a silent server is given up", func(t *testing.T) {
 		silent := serve(t)
 		silent.get = func(ctx context.Context) (*orderv1.GetOrderResponse, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(patience):
+				return &orderv1.GetOrderResponse{}, nil
+			}
 		}
 		impatient := dial(t, grpcclient.Config{Target: silent.addr, Timeout: 50 * time.Millisecond})
 		require.Equal(t, codes.DeadlineExceeded, status.Code(get(context.Background(), impatient)))

@@ -85,7 +85,7 @@ func listen(t *testing.T, server *grpc.Server) string {
 	go func() { served <- server.Serve(lis) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-served
+		require.NoError(t, <-served)
 	})
 	return lis.Addr().String()
 }
