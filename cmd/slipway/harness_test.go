@@ -217,13 +217,14 @@ func requireNoRecords(t *testing.T) {
 	require.Empty(t, files)
 }
 
-// freeOffset finds an offset at which all ports of the shop are free.
+// freeOffset finds an offset at which all ports of the shop are free, above those
+// that the tests of devenv use.
 func freeOffset(t *testing.T) (flag string, offset int) {
 	t.Helper()
 	p, err := project.Open(shop)
 	require.NoError(t, err)
 	for range 100 {
-		offset = 1 + rand.IntN(9000)
+		offset = 6000 + rand.IntN(2900)
 		if machine.CheckPorts(t.Context(), devenv.Ports(p, nil, offset)) == nil {
 			return "--port-offset=" + strconv.Itoa(offset), offset
 		}

@@ -2,6 +2,7 @@ package devenv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,6 +21,9 @@ import (
 
 // image is what PostgreSQL runs from in Docker.
 const image = "postgres:17-alpine"
+
+// dockerCredential is under which name the superuser's password is kept.
+const dockerCredential = "superuser in Docker"
 
 // containerName is that of the project's container and of its volume.
 func (l layout) containerName() string {
@@ -47,7 +51,7 @@ func docker(ctx context.Context, environ []string, args ...string) (string, erro
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("docker %s: no answer: %w", args[0], ctx.Err())
 		}
-		return "", fmt.Errorf("docker %s: %s: %w", args[0], strings.TrimSpace(problem.String()), err)
+		return "", fmt.Errorf("docker %s: %s", args[0], cmp.Or(strings.TrimSpace(problem.String()), err.Error()))
 	}
 	return strings.TrimSpace(out.String()), nil
 }
@@ -63,7 +67,7 @@ type container struct {
 // runContainer starts PostgreSQL in a container. Its data is in a volume.
 func (e *Env) runContainer(ctx context.Context) (database, error) {
 	name := e.at.containerName()
-	password, err := e.credential("postgres in Docker")
+	password, err := e.credential(dockerCredential)
 	if err != nil {
 		return database{}, err
 	}
@@ -139,7 +143,7 @@ func (c *container) Stop(ctx context.Context) error {
 
 // removeVolume deletes the data of the container, if it ever had any.
 func removeVolume(ctx context.Context, e *Env) error {
-	if !e.hasCredential("postgres in Docker") {
+	if !e.hasCredential(dockerCredential) {
 		return nil
 	}
 	if err := dockerAnswers(ctx, e.cfg.Environ); err != nil {

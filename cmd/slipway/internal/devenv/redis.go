@@ -100,7 +100,12 @@ func waitRedis(ctx context.Context, p *proc.Process, addr string) error {
 	return nil
 }
 
+// pingTimeout bounds one PING: whoever else has the port may not answer at all.
+const pingTimeout = 500 * time.Millisecond
+
 func pings(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return false
@@ -109,7 +114,7 @@ func pings(ctx context.Context, addr string) bool {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}
-	_, err = conn.Write([]byte("PING\r\n"))
+	_, err = conn.Write([]byte("*1\r\n$4\r\nPING\r\n"))
 	answer, errRead := bufio.NewReader(conn).ReadString('\n')
 	return err == nil && errRead == nil && answer == "+PONG\r\n"
 }

@@ -52,16 +52,23 @@ func RequireFree(dir string, need uint64) error {
 	return nil
 }
 
-// DiskFull returns ErrDiskFull, with the space that dir has left, when the text of
-// another program or library says that the disk was full, and nil otherwise. What
-// was being done is part of the error, "build order" for instance.
+// full is how the system says it, in whatever program or language.
+const full = "no space left on device"
+
+// DiskFull returns ErrDiskFull when the text of another program or library says that
+// the disk was full, and nil otherwise. The error names what was being done, "build
+// order" for instance, the line that says it and the space that dir has left.
 func DiskFull(doing, dir, text string) error {
-	if !strings.Contains(strings.ToLower(text), "no space left on device") {
-		return nil
+	for line := range strings.Lines(text) {
+		if !strings.Contains(strings.ToLower(line), full) {
+			continue
+		}
+		left := "little"
+		if free, err := Free(dir); err == nil {
+			left = fmt.Sprintf("%d MB", free/MB)
+		}
+		return fmt.Errorf("%s: %w (%s): %s has %s left: free some space, then start again",
+			doing, ErrDiskFull, strings.TrimSpace(line), dir, left)
 	}
-	left := "little"
-	if free, err := Free(dir); err == nil {
-		left = fmt.Sprintf("%d MB", free/MB)
-	}
-	return fmt.Errorf("%s: %w: %s has %s left: free some space on its file system, then start again", doing, ErrDiskFull, dir, left)
+	return nil
 }

@@ -65,9 +65,9 @@ func TestRequireFree(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, machine.DiskFull("build order", t.TempDir(), "undefined: x"))
-	err := machine.DiskFull("build order", t.TempDir(), "write /tmp/x.a: No space left on device")
+	err := machine.DiskFull("build order", t.TempDir(), "one\nwrite /tmp/x.a: No space left on device\nthree")
 	require.ErrorIs(t, err, machine.ErrDiskFull)
-	require.Regexp(t, `^build order: disk full: .* has \d+ MB left: free some`, err.Error())
+	require.Regexp(t, `^build order: disk full \(write /tmp/x.a: No space left on device\): .* has \d+ MB left: free some`, err.Error())
 }
 
 func listen(t *testing.T, address string) net.Listener {
