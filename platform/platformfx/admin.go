@@ -2,6 +2,7 @@ package platformfx
 
 import (
 	"go.uber.org/fx"
+	"go.uber.org/zap"
 
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 	"github.com/slipwayhq/slipway/platform/health"
@@ -16,5 +17,8 @@ func Admin(cfg telemetry.AdminConfig) fx.Option {
 			return telemetry.NewAdmin(cfg, t, m.Ready)
 		}),
 		Loop[*telemetry.Admin]("admin server", grpcserver.StageFlush),
+		fx.Invoke(func(lc fx.Lifecycle, a *telemetry.Admin, logger *zap.Logger) {
+			lc.Append(fx.StartHook(func() { logger.Info("serving admin", zap.Stringer("addr", a.Addr())) }))
+		}),
 	)
 }

@@ -15,7 +15,7 @@ import (
 
 // prefix carries a version: raise it when the form of domain.Snapshot changes.
 const (
-	prefix = "order:v1:"
+	prefix = "order:v1"
 	ttl    = 5 * time.Minute
 )
 
