@@ -10,7 +10,7 @@ import (
 // before it tells anyone to go away, so that a connection on which nothing is ever sent
 // would hold up the drain for the whole connection timeout.
 type listener struct {
-	net.Listener
+	*net.TCPListener
 
 	mu      sync.Mutex
 	pending map[*conn]struct{}
@@ -20,8 +20,16 @@ type listener struct {
 	closed  bool
 }
 
-func newListener(l net.Listener) *listener {
-	return &listener{Listener: l, pending: make(map[*conn]struct{}), settled: make(chan struct{})}
+func listen(addr string) (*listener, error) {
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &listener{
+		TCPListener: lis.(*net.TCPListener),
+		pending:     make(map[*conn]struct{}),
+		settled:     make(chan struct{}),
+	}, nil
 }
 
 // addr is nil for a listener that is not open.
@@ -34,11 +42,11 @@ func (l *listener) addr() net.Addr {
 
 // Accept implements [net.Listener].
 func (l *listener) Accept() (net.Conn, error) {
-	raw, err := l.Listener.Accept()
+	raw, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, listener: l}
+	c := &conn{TCPConn: raw, listener: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dropped {
@@ -56,7 +64,7 @@ func (l *listener) Close() error {
 		l.closed = true
 		l.settle()
 	}
-	return l.Listener.Close()
+	return l.TCPListener.Close()
 }
 
 // dropPending closes the connections that are still shaking hands.
@@ -65,7 +73,7 @@ func (l *listener) dropPending() {
 	defer l.mu.Unlock()
 	l.dropped = true
 	for c := range l.pending {
-		_ = c.Conn.Close()
+		_ = c.TCPConn.Close()
 	}
 }
 
@@ -90,9 +98,10 @@ func (l *listener) settle() {
 }
 
 // conn is a connection of a listener. grpc-go takes the deadline away when it is done with
-// the handshake: that is how the listener learns of it.
+// the handshake: that is how the listener learns of it. All else of the TCP connection shows
+// through, so that grpc-go holds no read buffer for one that is idle.
 type conn struct {
-	net.Conn
+	*net.TCPConn
 	listener *listener
 }
 
@@ -101,11 +110,11 @@ func (c *conn) SetDeadline(t time.Time) error {
 	if t.IsZero() {
 		c.listener.done(c)
 	}
-	return c.Conn.SetDeadline(t)
+	return c.TCPConn.SetDeadline(t)
 }
 
 // Close implements [net.Conn].
 func (c *conn) Close() error {
 	c.listener.done(c)
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }

@@ -171,19 +171,17 @@ func (s *Server) Listen() error {
 	case s.listener != nil:
 		return nil
 	}
-	lis, err := net.Listen("tcp", s.cfg.Addr)
+	lis, err := listen(s.cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen for gRPC: %w", err)
 	}
 	if s.probe != nil {
-		probe, err := net.Listen("tcp", s.cfg.ProbeAddr)
-		if err != nil {
+		if s.probeListener, err = listen(s.cfg.ProbeAddr); err != nil {
 			_ = lis.Close()
 			return fmt.Errorf("listen for probes: %w", err)
 		}
-		s.probeListener = newListener(probe)
 	}
-	s.listener = newListener(lis)
+	s.listener = lis
 	return nil
 }
 
