@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
 )
 
 // AdminConfig tunes the admin server.
@@ -42,11 +44,13 @@ func (c AdminConfig) Validate() error {
 //	/readyz        200 while the service is ready, else 503 and the reason
 //	/loglevel      GET tells the log level, PUT {"level":"debug"} changes it
 //	/debug/pprof/  profiles, if switched on
+//	/              the list of all these, as JSON
 type Admin struct {
-	cfg      AdminConfig
-	mux      *http.ServeMux
-	paths    []string
-	listener net.Listener
+	cfg       AdminConfig
+	mux       *http.ServeMux
+	endpoints []string
+	problems  *log.Logger
+	listener  net.Listener
 }
 
 // NewAdmin returns an admin server for t. ready tells why the service is not ready, nil if it is;
@@ -56,11 +60,18 @@ func NewAdmin(cfg AdminConfig, t *Telemetry, ready func() error) (*Admin, error)
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure admin server: %w", err)
 	}
-	a := &Admin{cfg: cfg, mux: http.NewServeMux()}
-	a.Handle("/metrics", promhttp.InstrumentMetricHandler(t.Registry,
-		promhttp.HandlerFor(t.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true})))
-	a.Handle("/healthz", answer(func() error { return nil }))
-	a.Handle("/readyz", answer(ready))
+	problems, err := zap.NewStdLogAt(t.Logger.Named("admin"), zap.WarnLevel)
+	if err != nil {
+		return nil, fmt.Errorf("configure admin server: %w", err)
+	}
+	a := &Admin{cfg: cfg, mux: http.NewServeMux(), problems: problems}
+	a.Handle("/metrics", promhttp.InstrumentMetricHandler(t.Registry, promhttp.HandlerFor(t.Registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true,
+		ErrorHandling:     promhttp.ContinueOnError, // a collector that needs a database must not take the others down
+		ErrorLog:          problems,
+	})))
+	a.Handle("/healthz", probe(func() error { return nil }))
+	a.Handle("/readyz", probe(ready))
 	a.Handle("/loglevel", t.Level)
 	if cfg.Pprof {
 		a.Handle("/debug/pprof/", http.HandlerFunc(pprof.Index))
@@ -74,20 +85,22 @@ func NewAdmin(cfg AdminConfig, t *Telemetry, ready func() error) (*Admin, error)
 	return a, nil
 }
 
-// Handle adds a handler; call it before Run.
+// Handle adds a handler; call it before Run. It panics when the pattern is taken or malformed, as
+// [http.ServeMux] does.
 func (a *Admin) Handle(pattern string, h http.Handler) {
-	a.paths = append(a.paths, pattern)
+	a.endpoints = append(a.endpoints, pattern)
 	a.mux.Handle(pattern, h)
 }
 
-// Listen opens the port, so that a start fails early when it is taken. Run does it otherwise.
+// Listen opens the port, so that a start fails early when it is taken; Run does it otherwise. Call
+// it before Run is started in another goroutine.
 func (a *Admin) Listen() error {
 	if a.listener != nil {
 		return nil
 	}
 	l, err := net.Listen("tcp", a.cfg.Addr)
 	if err != nil {
-		return fmt.Errorf("listen for the admin server: %w; set ADMIN_ADDR to a free address", err)
+		return fmt.Errorf("listen for the admin server: %w; end what uses the address or set ADMIN_ADDR to a free one", err)
 	}
 	a.listener = l
 	return nil
@@ -101,7 +114,8 @@ func (a *Admin) Addr() net.Addr {
 	return a.listener.Addr()
 }
 
-// Run serves until ctx ends, and gives requests in flight a second to finish.
+// Run serves until ctx ends, which is no error, and gives requests in flight a second to finish. It
+// can run once.
 func (a *Admin) Run(ctx context.Context) error {
 	if err := a.Listen(); err != nil {
 		return err
@@ -113,6 +127,7 @@ func (a *Admin) Run(ctx context.Context) error {
 		WriteTimeout:      2 * time.Minute, // a CPU profile takes its time
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          a.problems,
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(a.listener) }()
@@ -124,7 +139,7 @@ func (a *Admin) Run(ctx context.Context) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := server.Shutdown(stopping); err != nil {
-		server.Close()
+		_ = server.Close() // what is left is cut off
 	}
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve admin requests: %w", err)
@@ -134,12 +149,14 @@ func (a *Admin) Run(ctx context.Context) error {
 
 func (a *Admin) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string][]string{"paths": slices.Sorted(slices.Values(a.paths))})
+	_ = json.NewEncoder(w).Encode(map[string][]string{"endpoints": slices.Sorted(slices.Values(a.endpoints))})
 }
 
-func answer(check func() error) http.Handler {
+// probe answers 200, or 503 with the reason why not; nobody may keep either.
+func probe(check func() error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
 		if check != nil {
 			if err := check(); err != nil {
 				w.WriteHeader(http.StatusServiceUnavailable)

@@ -1,7 +1,9 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
 
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -10,21 +12,33 @@ import (
 )
 
 // Fields returns trace_id, span_id and correlation_id of ctx as log fields; what ctx does not have
-// is left out, and without any of them nothing is allocated.
+// is left out. Without any of them nothing is allocated, with a trace it is the fields and one
+// string.
 func Fields(ctx context.Context) []zap.Field {
-	id := correlation.ID(ctx)
-	if id == "" {
-		return nil
-	}
+	given := correlation.Given(ctx)
 	sc := trace.SpanContextFromContext(ctx)
-	if !sc.IsValid() {
-		return []zap.Field{zap.String(correlation.Key, id)}
+	switch {
+	case sc.IsValid():
+		traceID, spanID := hexIDs(sc)
+		return []zap.Field{
+			zap.String("trace_id", traceID),
+			zap.String("span_id", spanID),
+			zap.String(correlation.Key, cmp.Or(given, traceID)),
+		}
+	case given != "":
+		return []zap.Field{zap.String(correlation.Key, given)}
 	}
-	return []zap.Field{
-		zap.String("trace_id", sc.TraceID().String()),
-		zap.String("span_id", sc.SpanID().String()),
-		zap.String(correlation.Key, id),
-	}
+	return nil
+}
+
+// hexIDs returns both ids as parts of one string.
+func hexIDs(sc trace.SpanContext) (traceID, spanID string) {
+	t, s := sc.TraceID(), sc.SpanID()
+	var text [2 * (len(t) + len(s))]byte
+	hex.Encode(text[:2*len(t)], t[:])
+	hex.Encode(text[2*len(t):], s[:])
+	both := string(text[:])
+	return both[:2*len(t)], both[2*len(t):]
 }
 
 // WithContext returns logger with the [Fields] of ctx.
@@ -36,7 +50,8 @@ func WithContext(ctx context.Context, logger *zap.Logger) *zap.Logger {
 // one that came with it, else its trace id, else "".
 func CorrelationID(ctx context.Context) string { return correlation.ID(ctx) }
 
-// WithCorrelationID returns a context that carries id to every service and event from here on.
+// WithCorrelationID returns a context that carries id to every service and event from here on. An
+// id that baggage cannot carry leaves ctx as it is.
 func WithCorrelationID(ctx context.Context, id string) context.Context {
 	return correlation.With(ctx, id)
 }

@@ -13,11 +13,14 @@ const (
 	Production  Environment = "production"
 )
 
-// UnmarshalText accepts the three environments and nothing else.
+// UnmarshalText accepts the three environments and nothing else; no text at all is [Development].
 func (e *Environment) UnmarshalText(text []byte) error {
 	switch v := Environment(text); v {
 	case Development, Staging, Production:
 		*e = v
+		return nil
+	case "":
+		*e = Development
 		return nil
 	}
 	return fmt.Errorf("%q is no environment: use development, staging or production", text)

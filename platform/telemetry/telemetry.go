@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -23,15 +22,17 @@ type Telemetry struct {
 	TracerProvider trace.TracerProvider
 	// Propagator carries W3C trace context and baggage over process borders.
 	Propagator propagation.TextMapPropagator
-	// Registry collects the metrics of the service, with those of the Go runtime and the process.
+	// Registry collects the metrics of the service, with those of the Go runtime, the process and
+	// the build.
 	Registry *prometheus.Registry
 
 	provider *sdktrace.TracerProvider
+	queue    *spanQueue // nil if nothing is exported
 	cfg      Config
 }
 
 // New builds the telemetry of a service. Log lines go to out, one Write each. It fails on a bad
-// configuration, and never because a collector is away.
+// configuration, and never because a collector is away; it does not wait for one.
 func New(ctx context.Context, cfg Config, out io.Writer) (*Telemetry, error) {
 	cfg.SetDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -45,7 +46,7 @@ func New(ctx context.Context, cfg Config, out io.Writer) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	provider, err := newTracerProvider(ctx, cfg, registry, logger.Named("telemetry"))
+	provider, queue, err := newTracerProvider(ctx, cfg, registry, logger.Named("telemetry"))
 	if err != nil {
 		return nil, err
 	}
@@ -56,37 +57,25 @@ func New(ctx context.Context, cfg Config, out io.Writer) (*Telemetry, error) {
 		Propagator:     propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 		Registry:       registry,
 		provider:       provider,
+		queue:          queue,
 		cfg:            cfg,
 	}, nil
 }
 
-// Shutdown sends the spans that have ended, within Config.FlushTimeout and ctx. Spans that end
-// later are lost. What could not be sent in time is counted, and reported as an error.
+// Shutdown sends the spans that have ended, within Config.FlushTimeout and ctx; spans that end later
+// are lost. A collector that does not take them in time is no error: they are counted, and their
+// number is logged. Further calls do nothing.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.FlushTimeout)
+	// A fifth of the time is for giving up in order, with every span accounted for.
+	flush, cancel := context.WithTimeout(ctx, t.cfg.FlushTimeout/5*4)
 	defer cancel()
-	if err := t.provider.Shutdown(ctx); err != nil {
+	bound, cancelBound := context.WithTimeout(context.WithoutCancel(ctx), t.cfg.FlushTimeout)
+	defer cancelBound()
+	if t.queue != nil {
+		defer context.AfterFunc(flush, t.queue.giveUp)()
+	}
+	if err := t.provider.Shutdown(bound); err != nil {
 		return fmt.Errorf("flush spans: %w", err)
 	}
 	return nil
-}
-
-func newRegistry(cfg Config) (*prometheus.Registry, error) {
-	r := prometheus.NewRegistry()
-	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "service_info",
-		Help: "Always 1; the labels say what is running.",
-		ConstLabels: prometheus.Labels{
-			"service": cfg.ServiceName, "version": cfg.ServiceVersion, "environment": string(cfg.Environment),
-		},
-	})
-	info.Set(1)
-	for _, c := range []prometheus.Collector{
-		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics of the process: %w", err)
-		}
-	}
-	return r, nil
 }
