@@ -104,6 +104,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	for _, d := range m.deps {
 		wg.Go(func() { m.watch(ctx, d) })
 	}
+	<-ctx.Done() // also without a dependency to watch
 	wg.Wait()
 	return nil
 }

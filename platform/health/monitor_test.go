@@ -250,6 +250,22 @@ dependency_flips_total{dependency="search",to="up"} 1
 	})
 }
 
+func TestMonitor_Run_withoutDependencies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, err := health.New(health.Config{}, nil, nil, nil)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(ctx) }()
+		synctest.Wait()
+		require.NoError(t, m.Ready(), "with nothing to wait for it is ready")
+		require.Empty(t, ended, "and goes on until it is told to stop")
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
 func TestMonitor_Run_startupStays(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,7 +1,7 @@
 package app_test
 
 import (
-	"bytes"
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,5 +14,5 @@ func TestNew_graphIsComplete(t *testing.T) {
 	t.Parallel()
 	cfg, err := app.Load([]string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x"})
 	require.NoError(t, err)
-	require.NoError(t, fx.ValidateApp(app.New(cfg, &bytes.Buffer{})))
+	require.NoError(t, fx.ValidateApp(fx.NopLogger, app.New(cfg, io.Discard)))
 }
