@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -95,6 +96,46 @@ func TestImportLaws_breachesAreSeen(t *testing.T) {
 		rule, service, ok := lawFor(c.dir)
 		require.True(t, ok, c.dir)
 		require.NotEmpty(t, rule.breach(c.dir, service, c.imported), "%s may import %s", c.dir, c.imported)
+	}
+}
+
+// heavy are modules that a user of one package must not get with it.
+var heavy = map[string]string{
+	"pgx": "github.com/jackc/pgx/", "redis": "github.com/redis/go-redis/", "nats": "github.com/nats-io/",
+	"grpc": "google.golang.org/grpc", "fx": "go.uber.org/fx", "otlp": "go.opentelemetry.io/otel/exporters/",
+	"atlas": "ariga.io/atlas", "protovalidate": "buf.build/go/protovalidate",
+	"testcontainers": "github.com/testcontainers/", "miniredis": "github.com/alicebob/miniredis",
+}
+
+// TestDependencies lists what each package pulls in of the heavy modules, and fails on anything more.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	for pkg, want := range map[string][]string{
+		"platform/fault":             {},
+		"platform/config":            {},
+		"platform/health":            {"grpc"},
+		"platform/telemetry":         {"grpc", "otlp"}, // the OTLP exporter speaks gRPC
+		"platform/grpcserver":        {"grpc", "protovalidate"},
+		"platform/grpcclient":        {"grpc"},
+		"platform/postgres":          {"pgx"},
+		"platform/postgres/migrate":  {"atlas", "pgx"},
+		"platform/postgres/pgserver": {},
+		"platform/outbox":            {"atlas", "pgx"},
+		"platform/redisdb":           {"redis"},
+		"cmd/slipway":                {"atlas", "grpc", "miniredis", "nats", "pgx"},
+	} {
+		t.Run(pkg, func(t *testing.T) {
+			t.Parallel()
+			out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+pkg).Output()
+			require.NoError(t, err)
+			var got []string
+			for name, prefix := range heavy {
+				if strings.Contains("\n"+string(out), "\n"+prefix) {
+					got = append(got, name)
+				}
+			}
+			require.ElementsMatch(t, want, got)
+		})
 	}
 }
 
