@@ -20,6 +20,8 @@ type Config struct {
 	MaxAttempts int `env:"MAX_ATTEMPTS"`
 	// MaxRecvBytes bounds a response message; default 4 MiB.
 	MaxRecvBytes int `env:"MAX_RECV_BYTES"`
+	// MaxSendBytes bounds a request message; default 4 MiB. The server has a limit of its own.
+	MaxSendBytes int `env:"MAX_SEND_BYTES"`
 	// KeepaliveTime is the silence after which the server is pinged, with calls in flight
 	// or without; default 30s, at least 10s, which is what servers put up with.
 	KeepaliveTime time.Duration `env:"KEEPALIVE_TIME"`
@@ -56,6 +58,7 @@ func (c *Config) SetDefaults() {
 	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
 	c.MaxAttempts = cmp.Or(c.MaxAttempts, 3)
 	c.MaxRecvBytes = cmp.Or(c.MaxRecvBytes, 4<<20)
+	c.MaxSendBytes = cmp.Or(c.MaxSendBytes, 4<<20)
 	c.KeepaliveTime = cmp.Or(c.KeepaliveTime, 30*time.Second)
 	c.KeepaliveTimeout = cmp.Or(c.KeepaliveTimeout, 10*time.Second)
 }
@@ -75,6 +78,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxRecvBytes <= 0 || c.MaxRecvBytes > math.MaxInt32 {
 		bad("max recv bytes %d is not between 1 and %d", c.MaxRecvBytes, math.MaxInt32)
+	}
+	if c.MaxSendBytes <= 0 || c.MaxSendBytes > math.MaxInt32 {
+		bad("max send bytes %d is not between 1 and %d", c.MaxSendBytes, math.MaxInt32)
 	}
 	if c.KeepaliveTime < minKeepaliveTime {
 		bad("keepalive time %s is below %s", c.KeepaliveTime, minKeepaliveTime)

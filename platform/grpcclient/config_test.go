@@ -17,7 +17,7 @@ func TestConfig_SetDefaults(t *testing.T) {
 	cfg := grpcclient.Config{Target: "localhost:50051", MaxAttempts: 5}
 	cfg.SetDefaults()
 	require.Equal(t, grpcclient.Config{
-		Target: "localhost:50051", Timeout: 5 * time.Second, MaxAttempts: 5, MaxRecvBytes: 4 << 20,
+		Target: "localhost:50051", Timeout: 5 * time.Second, MaxAttempts: 5, MaxRecvBytes: 4 << 20, MaxSendBytes: 4 << 20,
 		KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
 	}, cfg)
 	require.NoError(t, cfg.Validate())
@@ -28,11 +28,11 @@ func TestConfig_Validate(t *testing.T) {
 	t.Run("every bad value is named at once", func(t *testing.T) {
 		t.Parallel()
 		err := grpcclient.Config{
-			Timeout: -1, MaxAttempts: 6, MaxRecvBytes: -1, KeepaliveTime: time.Second, KeepaliveTimeout: -1,
-			Insecure: true, TLS: grpcclient.TLS{CertFile: "tls.crt"},
+			Timeout: -1, MaxAttempts: 6, MaxRecvBytes: -1, MaxSendBytes: -1, KeepaliveTime: time.Second,
+			KeepaliveTimeout: -1, Insecure: true, TLS: grpcclient.TLS{CertFile: "tls.crt"},
 		}.Validate()
 		for _, text := range []string{
-			"target is empty", "timeout -1ns", "max attempts 6", "max recv bytes -1", "keepalive time 1s",
+			"target is empty", "timeout -1ns", "max attempts 6", "max recv bytes -1", "max send bytes -1", "keepalive time 1s",
 			"keepalive timeout -1ns", "insecure and TLS", "both a certificate file and a key file",
 		} {
 			require.ErrorContains(t, err, text)

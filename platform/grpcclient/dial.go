@@ -53,7 +53,11 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 	if o.noRetries {
 		attempts = 1
 	}
-	config, err := newServiceConfig(o.services, attempts)
+	services, err := findServices(o.services)
+	if err != nil {
+		return nil, err
+	}
+	config, err := newServiceConfig(services, attempts)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +65,7 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.create(services)
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(config),
@@ -70,9 +75,9 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: cfg.KeepaliveTime, Timeout: cfg.KeepaliveTimeout, PermitWithoutStream: true,
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxRecvBytes)),
-		grpc.WithChainUnaryInterceptor(m.unary, deadline(cfg.Timeout)),
-		grpc.WithChainStreamInterceptor(m.stream),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxRecvBytes), grpc.MaxCallSendMsgSize(cfg.MaxSendBytes)),
+		grpc.WithChainUnaryInterceptor(m.unary, deadline(cfg.Timeout), correlateUnary),
+		grpc.WithChainStreamInterceptor(m.stream, correlateStream),
 	}
 	return append(append(dial, o.tracing()...), o.dial...), nil
 }

@@ -2,6 +2,7 @@ package grpcclient_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
 	"github.com/slipwayhq/slipway/platform/grpcclient"
+	"github.com/slipwayhq/slipway/platform/internal/correlation"
 )
 
 func TestDial_deadline(t *testing.T) {
@@ -61,7 +63,7 @@ func TestDial_deadline(t *testing.T) {
 	})
 }
 
-func TestDial_limitsResponses(t *testing.T) {
+func TestDial_limitsMessages(t *testing.T) {
 	t.Parallel()
 	server := serve(t)
 	server.get = func(context.Context) (*orderv1.GetOrderResponse, error) {
@@ -70,6 +72,12 @@ func TestDial_limitsResponses(t *testing.T) {
 	require.NoError(t, get(within(t), dial(t, grpcclient.Config{Target: server.addr})))
 	err := get(within(t), dial(t, grpcclient.Config{Target: server.addr, MaxRecvBytes: 1024}))
 	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+
+	before := server.calls.Load()
+	client := orderv1.NewOrderServiceClient(dial(t, grpcclient.Config{Target: server.addr, MaxSendBytes: 1024}))
+	_, err = client.GetOrder(within(t), &orderv1.GetOrderRequest{OrderId: strings.Repeat("x", 2048)})
+	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	require.Equal(t, before, server.calls.Load())
 }
 
 // replicas dials all servers under one name.
@@ -169,9 +177,43 @@ func TestDial_telemetry(t *testing.T) {
 		require.NoError(t, get(ctx, conn))
 		require.Equal(t, []string{"correlation_id=c-1"}, (<-received).Get("baggage"))
 	})
-	t.Run("nothing is sent when nothing was given", func(t *testing.T) {
+	t.Run("no baggage is sent without a propagator", func(t *testing.T) {
 		require.NoError(t, get(ctx, dial(t, grpcclient.Config{Target: server.addr})))
 		require.Empty(t, (<-received).Get("baggage"))
+	})
+}
+
+func TestDial_correlation(t *testing.T) {
+	t.Parallel()
+	server := serve(t)
+	received := make(chan []string, 1)
+	server.get = func(ctx context.Context) (*orderv1.GetOrderResponse, error) {
+		received <- metadata.ValueFromIncomingContext(ctx, "x-correlation-id")
+		return &orderv1.GetOrderResponse{}, nil
+	}
+	server.watch = func(ctx context.Context) { received <- metadata.ValueFromIncomingContext(ctx, "x-correlation-id") }
+	conn := dial(t, grpcclient.Config{Target: server.addr})
+	given := correlation.With(within(t), "c-1")
+
+	t.Run("an id that was given is sent", func(t *testing.T) {
+		require.NoError(t, get(given, conn))
+		require.Equal(t, []string{"c-1"}, <-received)
+	})
+	t.Run("streams send it too", func(t *testing.T) {
+		watch(given, t, orderv1.NewOrderServiceClient(conn))
+		require.Equal(t, []string{"c-1"}, <-received)
+	})
+	t.Run("the caller's own header wins", func(t *testing.T) {
+		require.NoError(t, get(metadata.AppendToOutgoingContext(given, "x-correlation-id", "own"), conn))
+		require.Equal(t, []string{"own"}, <-received)
+	})
+	t.Run("nothing is sent when nothing was given", func(t *testing.T) {
+		require.NoError(t, get(within(t), conn))
+		require.Empty(t, <-received)
+	})
+	t.Run("an id that metadata cannot carry fails no call", func(t *testing.T) {
+		require.NoError(t, get(correlation.With(within(t), "grüße\n"), conn))
+		require.Empty(t, <-received)
 	})
 }
 
@@ -185,15 +227,9 @@ func TestDial_metrics(t *testing.T) {
 		client := orderv1.NewOrderServiceClient(conn)
 		_, err := client.ListOrders(within(t), &orderv1.ListOrdersRequest{})
 		require.Equal(t, codes.Unimplemented, status.Code(err))
-		watch(t, client)
+		watch(within(t), t, client)
 	}
-	const want = `
-# HELP grpc_client_handled_total Total number of RPCs completed by the client, regardless of success or failure.
-# TYPE grpc_client_handled_total counter
-grpc_client_handled_total{grpc_code="Canceled",grpc_method="WatchOrder",grpc_service="slipway.order.v1.OrderService"} 2
-grpc_client_handled_total{grpc_code="OK",grpc_method="GetOrder",grpc_service="slipway.order.v1.OrderService"} 2
-grpc_client_handled_total{grpc_code="Unimplemented",grpc_method="ListOrders",grpc_service="slipway.order.v1.OrderService"} 2
-`
+	want := handled(map[string]int{"GetOrder OK": 2, "ListOrders Unimplemented": 2, "WatchOrder Canceled": 2})
 	var err error
 	require.Eventually(t, func() bool {
 		err = testutil.GatherAndCompare(registry, strings.NewReader(want), "grpc_client_handled_total")
@@ -201,13 +237,29 @@ grpc_client_handled_total{grpc_code="Unimplemented",grpc_method="ListOrders",grp
 	}, patience, time.Millisecond, "%v", err)
 	count, err := testutil.GatherAndCount(registry, "grpc_client_handling_seconds")
 	require.NoError(t, err)
-	require.Equal(t, 3, count)
+	require.Equal(t, len(methods), count)
+}
+
+var methods = []string{"PlaceOrder", "GetOrder", "ListOrders", "CancelOrder", "WatchOrder"}
+
+// handled is what the counter exposes: every method and code, and 0 where calls say nothing.
+func handled(calls map[string]int) string {
+	var s strings.Builder
+	s.WriteString("# HELP grpc_client_handled_total Total number of RPCs completed by the client, regardless of success or failure.\n" +
+		"# TYPE grpc_client_handled_total counter\n")
+	for _, method := range methods {
+		for code := range codes.Unauthenticated + 1 {
+			fmt.Fprintf(&s, "grpc_client_handled_total{grpc_code=%q,grpc_method=%q,grpc_service=%q} %d\n",
+				code, method, orderv1.OrderService_ServiceDesc.ServiceName, calls[method+" "+code.String()])
+		}
+	}
+	return s.String()
 }
 
 // watch opens a stream and drops it, as a caller does that saw enough.
-func watch(t *testing.T, client orderv1.OrderServiceClient) {
+func watch(ctx context.Context, t *testing.T, client orderv1.OrderServiceClient) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(within(t))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := client.WatchOrder(ctx, &orderv1.WatchOrderRequest{})
 	require.NoError(t, err)

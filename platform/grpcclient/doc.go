@@ -13,6 +13,7 @@
 // A connection has a budget of 10 tokens. A retryable failure takes one, a success gives a
 // tenth of one back, and with 5 or fewer left nothing is retried: while a service is down
 // it is sent hardly more calls than its callers make. The deadline spans all attempts.
+// [WithoutRetry] exempts one call, [WithoutRetries] a connection.
 //
 // # Replicas
 //
@@ -22,4 +23,9 @@
 //
 // A headless service in Kubernetes is named "dns:///orders.shop:50051". New replicas are
 // found when a connection ends, so the servers should limit the age of connections.
+//
+// # What travels with a call
+//
+// The deadline, trace context and baggage as the propagator writes them, and the correlation
+// id, if one was given, in the header x-correlation-id as well.
 package grpcclient

@@ -9,7 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // buckets are those of the server, so that both views of a call can be compared.
@@ -56,6 +58,17 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error)
 		return c, fmt.Errorf("register gRPC client metrics: %w", err)
 	}
 	return c, nil
+}
+
+// create makes every series of the methods: an alert on a code that was never returned sees
+// 0, and the first burst of a new code is seen whole.
+func (m *metrics) create(services []protoreflect.ServiceDescriptor) {
+	for service, method := range methodsOf(services) {
+		m.seconds.WithLabelValues(service, string(method.Name()))
+		for code := range codes.Unauthenticated + 1 {
+			m.handled.WithLabelValues(service, string(method.Name()), code.String())
+		}
+	}
 }
 
 func (m *metrics) observe(fullMethod string, err error, start time.Time) {

@@ -34,7 +34,8 @@ func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { 
 
 // WithServices names the services that are called, in full, as in
 // orderv1.OrderService_ServiceDesc.ServiceName: the methods of theirs that may be repeated are
-// retried. Their generated code must be linked in. Default nothing is retried.
+// retried, and all their series exist from the start. Their generated code must be linked
+// in. Default nothing is retried.
 func WithServices(names ...string) Option {
 	return func(o *options) { o.services = append(o.services, names...) }
 }
@@ -42,6 +43,13 @@ func WithServices(names ...string) Option {
 // WithoutRetries leaves every retry to the caller, for one that has a loop of its own:
 // nested retries multiply.
 func WithoutRetries() Option { return func(o *options) { o.noRetries = true } }
+
+// WithoutRetry is for one call whose request must leave this process at most once, though its
+// method may be repeated.
+func WithoutRetry() grpc.CallOption {
+	// A request that fits into no buffer cannot be sent again.
+	return grpc.MaxRetryRPCBufferSize(0)
+}
 
 // WithDialOptions appends options of gRPC; they win over those made from [Config].
 // Interceptors run after the deadline was set.

@@ -51,6 +51,15 @@ func TestDial_retries(t *testing.T) {
 		require.Equal(t, codes.ResourceExhausted, status.Code(err))
 		require.EqualValues(t, 1, server.calls.Load())
 	})
+	t.Run("a call that must not be repeated is not", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t)
+		server.fail.Store(1)
+		client := orderv1.NewOrderServiceClient(dial(t, grpcclient.Config{Target: server.addr}))
+		_, err := client.GetOrder(within(t), &orderv1.GetOrderRequest{}, grpcclient.WithoutRetry())
+		require.Equal(t, codes.Unavailable, status.Code(err))
+		require.EqualValues(t, 1, server.calls.Load())
+	})
 	t.Run("none are made when they are turned off", func(t *testing.T) {
 		t.Parallel()
 		server := serve(t)
@@ -86,21 +95,45 @@ func TestDial_methodThatDoesNotSayItMayBeRepeated(t *testing.T) {
 func TestDial_budgetStopsARetryStorm(t *testing.T) {
 	t.Parallel()
 	const calls = 500
-	server := serve(t)
-	server.fail.Store(math.MaxInt64)
-	conn := dial(t, grpcclient.Config{Target: server.addr})
-	for range calls {
-		require.Equal(t, codes.Unavailable, status.Code(get(within(t), conn)))
-	}
-	factor := float64(server.calls.Load()) / calls
+	t.Run("a server that always fails gets hardly more calls than are made", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t)
+		server.fail.Store(math.MaxInt64)
+		conn := dial(t, grpcclient.Config{Target: server.addr})
+		for range calls {
+			require.Equal(t, codes.Unavailable, status.Code(get(within(t), conn)))
+		}
+		requireLoadFactor(t, server, calls)
+
+		server.fail.Store(0)
+		for range 100 { // a tenth of a token each
+			require.NoError(t, get(within(t), conn))
+		}
+		server.fail.Store(1)
+		require.NoError(t, get(within(t), conn), "the budget did not come back")
+	})
+	t.Run("so does one that fails every other call", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t)
+		server.get = func(context.Context) (*orderv1.GetOrderResponse, error) {
+			if server.calls.Load()%2 == 0 {
+				return nil, status.Error(codes.Unavailable, "told to fail")
+			}
+			return &orderv1.GetOrderResponse{}, nil
+		}
+		conn := dial(t, grpcclient.Config{Target: server.addr})
+		for range calls {
+			_ = get(within(t), conn) // Half of them fail once the budget is spent.
+		}
+		requireLoadFactor(t, server, calls)
+	})
+}
+
+// requireLoadFactor compares the calls that a server got with those that were made.
+func requireLoadFactor(t *testing.T, server *orders, calls int) {
+	t.Helper()
+	factor := float64(server.calls.Load()) / float64(calls)
 	t.Logf("load factor %.3f", factor)
 	require.Greater(t, factor, 1.0, "nothing was retried at all")
-	require.Less(t, factor, 1.3)
-
-	server.fail.Store(0)
-	for range 100 { // a tenth of a token each
-		require.NoError(t, get(within(t), conn))
-	}
-	server.fail.Store(1)
-	require.NoError(t, get(within(t), conn), "the budget did not come back")
+	require.Less(t, factor, 1.2)
 }

@@ -3,6 +3,7 @@ package grpcclient
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 
 	_ "google.golang.org/grpc/health" // asks servers for their readiness
@@ -52,15 +53,12 @@ type retryThrottling struct {
 
 // newServiceConfig returns the service config as JSON. attempts below 2 and no services mean
 // no retries.
-func newServiceConfig(services []string, attempts int) (string, error) {
+func newServiceConfig(services []protoreflect.ServiceDescriptor, attempts int) (string, error) {
 	config := serviceConfig{
 		LoadBalancing: []map[string]struct{}{{"round_robin": {}}},
 		HealthCheck:   healthCheckConfig{ServiceName: readiness},
 	}
-	names, err := repeatableMethods(services)
-	if err != nil {
-		return "", err
-	}
+	names := repeatableMethods(services)
 	if attempts > 1 && len(names) > 0 {
 		config.Methods = []methodConfig{{Names: names, Retry: retryPolicy{
 			MaxAttempts: attempts, InitialBackoff: "0.05s", MaxBackoff: "1s", BackoffMultiplier: 2,
@@ -75,27 +73,46 @@ func newServiceConfig(services []string, attempts int) (string, error) {
 	return string(text), nil
 }
 
-// repeatableMethods returns the methods whose definitions allow that they are repeated.
-func repeatableMethods(services []string) ([]methodName, error) {
-	var names []methodName
-	// gRPC refuses a service config that names a method twice.
-	for _, service := range slices.Compact(slices.Sorted(slices.Values(services))) {
-		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
+// findServices returns the definitions of the named services, each once: gRPC refuses a
+// service config that names a method twice.
+func findServices(names []string) ([]protoreflect.ServiceDescriptor, error) {
+	var services []protoreflect.ServiceDescriptor
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		if err != nil {
-			return nil, fmt.Errorf("find service %q: %w", service, err)
+			return nil, fmt.Errorf("find service %q: %w", name, err)
 		}
-		descriptor, ok := found.(protoreflect.ServiceDescriptor)
+		service, ok := found.(protoreflect.ServiceDescriptor)
 		if !ok {
-			return nil, fmt.Errorf("find service %q: the name is not a service's", service)
+			return nil, fmt.Errorf("find service %q: the name is not a service's", name)
 		}
-		methods := descriptor.Methods()
-		for i := range methods.Len() {
-			if repeatable(methods.Get(i)) {
-				names = append(names, methodName{Service: service, Method: string(methods.Get(i).Name())})
+		services = append(services, service)
+	}
+	return services, nil
+}
+
+// repeatableMethods returns the methods whose definitions allow that they are repeated.
+func repeatableMethods(services []protoreflect.ServiceDescriptor) []methodName {
+	var names []methodName
+	for service, method := range methodsOf(services) {
+		if repeatable(method) {
+			names = append(names, methodName{Service: service, Method: string(method.Name())})
+		}
+	}
+	return names
+}
+
+// methodsOf yields each method with the full name of its service.
+func methodsOf(services []protoreflect.ServiceDescriptor) iter.Seq2[string, protoreflect.MethodDescriptor] {
+	return func(yield func(string, protoreflect.MethodDescriptor) bool) {
+		for _, service := range services {
+			for i := range service.Methods().Len() {
+				if !yield(string(service.FullName()), service.Methods().Get(i)) {
+					return
+				}
 			}
 		}
 	}
-	return names, nil
 }
 
 func repeatable(m protoreflect.MethodDescriptor) bool {

@@ -17,7 +17,9 @@ func TestNewServiceConfig(t *testing.T) {
 
 	t.Run("only methods that say so are retried, each named once", func(t *testing.T) {
 		t.Parallel()
-		text, err := newServiceConfig([]string{orders, healthService, orders}, 3)
+		services, err := findServices([]string{orders, healthService, orders})
+		require.NoError(t, err)
+		text, err := newServiceConfig(services, 3)
 		require.NoError(t, err)
 		require.JSONEq(t, `{
 			"loadBalancingConfig": [{"round_robin": {}}],
@@ -49,7 +51,9 @@ func TestNewServiceConfig(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			text, err := newServiceConfig(c.services, c.attempts)
+			services, err := findServices(c.services)
+			require.NoError(t, err)
+			text, err := newServiceConfig(services, c.attempts)
 			require.NoError(t, err)
 			require.JSONEq(t, plain, text)
 		})

@@ -33,6 +33,8 @@ type orders struct {
 	fail atomic.Int64
 	code codes.Code
 	get  func(context.Context) (*orderv1.GetOrderResponse, error)
+	// watch is called when a stream begins.
+	watch func(context.Context)
 }
 
 func (o *orders) answer() error {
@@ -58,6 +60,9 @@ func (o *orders) PlaceOrder(context.Context, *orderv1.PlaceOrderRequest) (*order
 }
 
 func (o *orders) WatchOrder(_ *orderv1.WatchOrderRequest, s grpc.ServerStreamingServer[orderv1.WatchOrderResponse]) error {
+	if o.watch != nil {
+		o.watch(s.Context())
+	}
 	if err := s.Send(&orderv1.WatchOrderResponse{}); err != nil {
 		return err
 	}
