@@ -120,7 +120,6 @@ func TestServer_callIsCountedTimedTracedAndLoggedOnce(t *testing.T) {
 func TestServer_RegisterService_createsEverySeries(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, grpcserver.Config{})
-	defer func() { _ = b.Shutdown(within(t)) }()
 	for _, method := range []string{"PlaceOrder", "GetOrder", "ListOrders", "CancelOrder", "WatchOrder"} {
 		for code := codes.OK; code <= codes.Unauthenticated; code++ {
 			require.Zero(t, b.handled(t, orderService, method, code.String()))

@@ -26,6 +26,11 @@ import (
 	"github.com/slipwayhq/slipway/platform/health"
 )
 
+// streamWorkers is how many calls find a goroutine whose stack has grown already; calls
+// beyond it get a new one each, as all do without workers. The depth of the chain makes
+// growing the stack anew for every call a tenth of the server's CPU.
+const streamWorkers = 32
+
 // Server serves gRPC services through the chain that the package comment describes. Register
 // the services, then call [Server.Run]; all methods are safe for concurrent use.
 type Server struct {
@@ -55,7 +60,8 @@ type Server struct {
 }
 
 // New returns a server that answers for monitor's health. It fails on a bad configuration,
-// on unreadable TLS files and on metrics that are registered already. It opens no port.
+// on unreadable TLS files and on metrics that are registered already. It opens no port, but
+// it starts goroutines: call [Server.Shutdown] even if Run was never called.
 func New(cfg Config, monitor *health.Monitor, opts ...Option) (*Server, error) {
 	cfg.SetDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -105,6 +111,7 @@ func New(cfg Config, monitor *health.Monitor, opts ...Option) (*Server, error) {
 func (s *Server) serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	opts := []grpc.ServerOption{
 		grpc.Creds(creds),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(s.cfg.MaxRecvBytes),
 		grpc.MaxSendMsgSize(s.cfg.MaxSendBytes),

@@ -102,6 +102,7 @@ func newBundle(t *testing.T, cfg grpcserver.Config, opts ...grpcserver.Option) *
 		grpcserver.WithPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})),
 	}, opts...)...)
 	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Shutdown(context.Background()) })
 	orderv1.RegisterOrderServiceServer(b, b.orders)
 	return b
 }
@@ -120,7 +121,6 @@ func (b *bundle) start(t *testing.T) {
 	t.Cleanup(func() {
 		cancel()
 		<-watched
-		_ = b.Shutdown(context.Background())
 	})
 	require.Eventually(t, func() bool { return b.monitor.Ready() == nil }, patience, time.Millisecond)
 }

@@ -397,4 +397,7 @@ func TestServer_Budget(t *testing.T) {
 	b.OnShutdown(grpcserver.StageClose, "redis", none)
 	b.OnShutdown(grpcserver.StageClose, "postgres", none)
 	require.Equal(t, 24*time.Second, b.Budget(), "one after the other")
+	hurried, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.NoError(t, b.Shutdown(hurried))
 }
