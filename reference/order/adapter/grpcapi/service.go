@@ -6,6 +6,7 @@ package grpcapi
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -63,7 +64,7 @@ func (s *Service) PlaceOrder(ctx context.Context, req *orderv1.PlaceOrderRequest
 
 // GetOrder implements orderv1.OrderServiceServer.
 func (s *Service) GetOrder(ctx context.Context, req *orderv1.GetOrderRequest) (*orderv1.GetOrderResponse, error) {
-	order, err := s.Get.Execute(ctx, caller(ctx), req.GetOrderId())
+	order, err := s.Get.Execute(ctx, caller(ctx), orderID(req))
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +95,12 @@ func (s *Service) ListOrders(ctx context.Context, req *orderv1.ListOrdersRequest
 
 // CancelOrder implements orderv1.OrderServiceServer.
 func (s *Service) CancelOrder(ctx context.Context, req *orderv1.CancelOrderRequest) (*orderv1.CancelOrderResponse, error) {
+	if strings.ContainsRune(req.GetReason(), 0) { // PostgreSQL keeps every character but this one.
+		return nil, fault.Invalid(fault.Violation{Field: "reason", Description: "must not contain NUL"})
+	}
 	cancelled, err := s.Cancel.Execute(ctx, usecase.CancelOrderCommand{
 		Owner:           caller(ctx),
-		OrderID:         req.GetOrderId(),
+		OrderID:         orderID(req),
 		Reason:          req.GetReason(),
 		ExpectedVersion: req.GetExpectedVersion(),
 	})
@@ -109,7 +113,7 @@ func (s *Service) CancelOrder(ctx context.Context, req *orderv1.CancelOrderReque
 // WatchOrder implements orderv1.OrderServiceServer.
 func (s *Service) WatchOrder(req *orderv1.WatchOrderRequest, stream grpc.ServerStreamingServer[orderv1.WatchOrderResponse]) error {
 	ctx := stream.Context()
-	return s.Watch.Execute(ctx, caller(ctx), req.GetOrderId(), req.GetKnownVersion(), func(order domain.Snapshot) error {
+	return s.Watch.Execute(ctx, caller(ctx), orderID(req), req.GetKnownVersion(), func(order domain.Snapshot) error {
 		err := stream.Send(&orderv1.WatchOrderResponse{Order: orderToProto(order), SendTime: timestamppb.Now()})
 		if err != nil && ctx.Err() != nil {
 			return errors.Join(context.Cause(ctx), err)
@@ -124,3 +128,7 @@ func caller(ctx context.Context) string {
 	p, _ := grpcserver.PrincipalFrom(ctx)
 	return p.ID
 }
+
+// orderID returns the id of a request in the form in which the service gives it out: to the cache
+// and to the hub, the same id in capitals would be another order.
+func orderID(req interface{ GetOrderId() string }) string { return strings.ToLower(req.GetOrderId()) }

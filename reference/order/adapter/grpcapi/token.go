@@ -31,6 +31,10 @@ func decodeToken(token string, f usecase.Filter) (before string, err error) {
 	if token == "" {
 		return "", nil
 	}
+	// The decoder skips line breaks, even a strict one: without them the text has one length.
+	if len(token) != base64.RawURLEncoding.EncodedLen(tokenLength) {
+		return "", badToken("is not a token of this service")
+	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != tokenLength || b[0] != tokenVersion {
 		return "", badToken("is not a token of this service")
