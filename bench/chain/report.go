@@ -32,7 +32,7 @@ func (s *subject) line(subjects []*subject, spans *collector, o options) string 
 		s.name, cpu.median, cpu.min, cpu.max, s.figure(allocs).median, s.figure(bytes).median,
 		s.figure(func(c cost) float64 { return c.rate }).median)
 	for _, base := range subjects {
-		if base.name == bare || base.name == usual {
+		if base.name == bare || base.name == usual || base.name == lean {
 			text += fmt.Sprintf(" ratio_%s=%.2f allocs_ratio_%s=%.2f",
 				base.name, s.ratio(base), base.name, s.figure(allocs).median/base.figure(allocs).median)
 		}

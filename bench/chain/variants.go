@@ -86,6 +86,17 @@ func servePlatform(ctx context.Context, name, collector string, logger *zap.Logg
 	if err != nil {
 		return "", nil, err
 	}
+	server, err := newServer(monitor, logger, signals) //nolint:contextcheck // calls have contexts of their own
+	if err != nil {
+		return "", nil, err
+	}
+	go func() { _ = monitor.Run(ctx) }()
+	go func() { _ = server.Run(ctx) }() // Ends with Shutdown, which reports.
+	return server.Addr().String(), func() error { return server.Shutdown(context.WithoutCancel(ctx)) }, nil
+}
+
+// newServer returns a server that is listening.
+func newServer(monitor *health.Monitor, logger *zap.Logger, signals *telemetry.Telemetry) (*grpcserver.Server, error) {
 	server, err := grpcserver.New(grpcserver.Config{Addr: "127.0.0.1:0"}, monitor,
 		grpcserver.WithLogger(logger),
 		grpcserver.WithRegisterer(signals.Registry),
@@ -93,16 +104,11 @@ func servePlatform(ctx context.Context, name, collector string, logger *zap.Logg
 		grpcserver.WithPropagator(signals.Propagator),
 	)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	benchv1.RegisterEchoServiceServer(server, echo.Service{})
-	if err := server.Listen(); err != nil {
-		return "", nil, err
-	}
 	server.OnShutdown(grpcserver.StageFlush, "telemetry", signals.Shutdown)
-	go func() { _ = monitor.Run(ctx) }()
-	go func() { _ = server.Run(ctx) }() // Ends with Shutdown, which reports.
-	return server.Addr().String(), func() error { return server.Shutdown(context.WithoutCancel(ctx)) }, nil
+	return server, server.Listen()
 }
 
 func serveGRPC(server *grpc.Server) (string, func() error, error) {

@@ -92,7 +92,7 @@ func (f *fleet) stop() {
 
 func freeAddr() (string, error) {
 	for range 100 {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // any free port will do
+		port := firstPort + rand.IntN(lastPort-firstPort)
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		if lis, err := net.Listen("tcp", addr); err == nil {
 			return addr, lis.Close()

@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string) error {
 	case err != nil:
 		return err
 	case o.serve != "":
-		return serve(o)
+		return serve(ctx, o)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, maxDuration, fmt.Errorf("took longer than %s", maxDuration))
 	defer cancel()

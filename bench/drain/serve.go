@@ -28,8 +28,8 @@ const (
 
 // serve is what a replica does: it tells when it is ready and serves until SIGTERM, or until
 // its input ends because the command is gone.
-func serve(o options) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+func serve(ctx context.Context, o options) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	switch o.serve {
 	case slipway:
@@ -59,6 +59,17 @@ func serveSlipway(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	server, err := newServer(o, monitor, signals) //nolint:contextcheck // calls have contexts of their own
+	if err != nil {
+		return err
+	}
+	go func() { _ = monitor.Run(context.WithoutCancel(ctx)) }()
+	announce(o.addr)
+	return server.Run(ctx)
+}
+
+// newServer returns a server that is listening.
+func newServer(o options, monitor *health.Monitor, signals *telemetry.Telemetry) (*grpcserver.Server, error) {
 	server, err := grpcserver.New(grpcserver.Config{Addr: o.addr, DrainDelay: o.delay}, monitor,
 		grpcserver.WithLogger(signals.Logger),
 		grpcserver.WithRegisterer(signals.Registry),
@@ -66,16 +77,11 @@ func serveSlipway(ctx context.Context, o options) error {
 		grpcserver.WithPropagator(signals.Propagator),
 	)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	benchv1.RegisterEchoServiceServer(server, echo.Service{})
 	server.OnShutdown(grpcserver.StageFlush, "telemetry", signals.Shutdown)
-	if err := server.Listen(); err != nil {
-		return err
-	}
-	go func() { _ = monitor.Run(context.WithoutCancel(ctx)) }()
-	announce(o.addr)
-	return server.Run(ctx)
+	return server, server.Listen()
 }
 
 // serveNaive is the shutdown of most templates.
