@@ -152,6 +152,23 @@ func TestLoad(t *testing.T) {
 	})
 }
 
+func TestLoad_prefix(t *testing.T) {
+	t.Parallel()
+	var cfg struct {
+		Payment   server `envPrefix:"PAYMENT_"`
+		Inventory server `envPrefix:"INVENTORY_"`
+	}
+	environ := []string{"PAYMENT_ADDR=payment:50052", "INVENTORY_ADDR=inventory:50053", "ADDR=neither"}
+	require.NoError(t, config.Load(environ, &cfg))
+	require.Equal(t, "payment:50052", cfg.Payment.Addr)
+	require.Equal(t, "inventory:50053", cfg.Inventory.Addr)
+
+	var out bytes.Buffer
+	require.NoError(t, config.Print(&out, environ, &cfg))
+	require.Regexp(t, `INVENTORY_ADDR +inventory:50053 +environment`, out.String())
+	require.ErrorContains(t, config.Load([]string{"PAYMENT_RETRIES=many"}, &cfg), "PAYMENT_RETRIES: ")
+}
+
 func TestPrint(t *testing.T) {
 	t.Parallel()
 	environ := []string{

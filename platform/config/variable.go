@@ -14,22 +14,25 @@ import (
 
 // variable is a field that is filled from the environment.
 type variable struct {
-	name  string
-	field reflect.StructField
-	value reflect.Value
+	name   string // with the prefix
+	prefix string
+	field  reflect.StructField
+	value  reflect.Value
 }
 
 // eachVariable calls fn for every tagged field below s, in the order of the fields.
-func eachVariable(s reflect.Value, fn func(variable)) {
+func eachVariable(s reflect.Value, fn func(variable)) { eachPrefixed(s, "", fn) }
+
+func eachPrefixed(s reflect.Value, prefix string, fn func(variable)) {
 	for i := range s.NumField() {
 		field := s.Type().Field(i)
 		if !field.IsExported() {
 			continue
 		}
 		if name, _, _ := strings.Cut(field.Tag.Get("env"), ","); name != "" {
-			fn(variable{name: name, field: field, value: s.Field(i)})
+			fn(variable{name: prefix + name, prefix: prefix, field: field, value: s.Field(i)})
 		} else if field.Type.Kind() == reflect.Struct {
-			eachVariable(s.Field(i), fn)
+			eachPrefixed(s.Field(i), prefix+field.Tag.Get("envPrefix"), fn)
 		}
 	}
 }
@@ -43,6 +46,7 @@ func (v variable) parse(vars map[string]string) error {
 	holder.Elem().Field(0).Set(v.value)
 	err := env.ParseWithOptions(holder.Interface(), env.Options{
 		Environment: vars,
+		Prefix:      v.prefix,
 		FuncMap:     map[reflect.Type]env.ParserFunc{reflect.TypeFor[time.Duration](): parseDuration},
 	})
 	if err != nil {
