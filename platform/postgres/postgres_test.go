@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -182,6 +183,9 @@ func TestOpen_failover(t *testing.T) {
 
 	t.Run("a connection to a former primary is used once more at most", func(t *testing.T) {
 		readOnly(t, primary)
+		require.Eventually(t, func() bool { // Each session learns of it on its own.
+			return scan[string](t, pool, "show default_transaction_read_only") == "on"
+		}, wait, tick)
 		_, err := pool.Exec(t.Context(), "insert into t values (1)")
 		require.Equal(t, "25006", postgres.SQLState(err))
 		require.NoError(t, standby.Promote(t.Context()))
@@ -263,7 +267,9 @@ func TestHealthCheck(t *testing.T) {
 		defer end()
 		require.NoError(t, check(t.Context()))
 		readOnly(t, s)
-		require.ErrorIs(t, check(t.Context()), postgres.ErrReadOnly)
+		require.Eventually(t, func() bool { // The check's session learns of it a moment later.
+			return errors.Is(check(t.Context()), postgres.ErrReadOnly)
+		}, wait, tick)
 	})
 	t.Run("connects again within a call", func(t *testing.T) {
 		t.Parallel()
