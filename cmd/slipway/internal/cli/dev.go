@@ -137,6 +137,10 @@ func (a *app) welcome(cfg devenv.Config, env *devenv.Env) {
 	}
 }
 
+// sameSignal is how close to the first one a further signal is taken for the same:
+// make, timeout and others pass on what the terminal has sent to everybody already.
+const sameSignal = 500 * time.Millisecond
+
 // signals returns contexts that the first and the second signal end.
 func (a *app) signals() (stop, kill context.Context, release func()) {
 	stop, cancelStop := context.WithCancel(context.Background())
@@ -149,18 +153,21 @@ func (a *app) signals() (stop, kill context.Context, release func()) {
 	signal.Notify(pipe, syscall.SIGPIPE)
 	done := make(chan struct{})
 	go func() {
+		var first time.Time
 		for {
 			select {
-			case <-received:
 			case <-done:
 				return
+			case <-received:
 			}
-			if stop.Err() == nil {
+			switch {
+			case first.IsZero():
+				first = time.Now()
 				a.console.Notef("\nstopping; once more ends everything at once")
 				cancelStop()
-				continue
+			case time.Since(first) > sameSignal:
+				cancelKill()
 			}
-			cancelKill()
 		}
 	}()
 	return stop, kill, func() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +44,7 @@ func (a *app) detach(p *project.Project, o devOptions) error {
 	cmd.Args[0] = a.program // what its messages tell the user to type
 	cmd.Env, cmd.Stdout, cmd.Stderr = a.environ, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	stop, _, release := a.signals()
+	stop, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer release()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start in the background: %w", err)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -136,16 +139,16 @@ func (a *app) migrateUp(o *migrateOptions) *cobra.Command {
 		Args:    noArgs,
 	}
 	format := outputFlag(cmd)
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		targets, err := a.connected(o)
 		if err != nil {
 			return err
 		}
-		stop, _, release := a.signals()
+		ctx, release := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer release()
 		rows := []applied{}
 		for _, t := range targets {
-			done, err := a.up(stop, t)
+			done, err := a.up(ctx, t)
 			rows = append(rows, done...)
 			if err != nil {
 				return errors.Join(a.showApplied(*format, rows), err)

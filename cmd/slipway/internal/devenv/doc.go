@@ -4,6 +4,7 @@
 // Everything that belongs to it is in .slipway/ beside slipway.yaml:
 //
 //	bin/              the services, as built last
+//	build/            what the compiler needs for the moment
 //	postgres/         the private PostgreSQL (elsewhere when root may not hand this folder over)
 //	redis/ nats/      data and logs of the other servers
 //	credentials.json  passwords of the databases

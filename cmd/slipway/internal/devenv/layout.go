@@ -17,6 +17,7 @@ type layout struct{ root string }
 func layoutOf(p *project.Project) layout { return layout{root: filepath.Join(p.Dir, ".slipway")} }
 
 func (l layout) bin(service string) string { return filepath.Join(l.root, "bin", service) }
+func (l layout) build() string             { return filepath.Join(l.root, "build") }
 func (l layout) postgres() string          { return filepath.Join(l.root, "postgres") }
 func (l layout) redis() string             { return filepath.Join(l.root, "redis") }
 func (l layout) nats() string              { return filepath.Join(l.root, "nats") }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -53,6 +55,10 @@ func (e *Env) build(ctx context.Context) error {
 	if err != nil {
 		return errors.New("build services: there is no go command on the PATH: install Go from https://go.dev/dl")
 	}
+	if err := errors.Join(os.RemoveAll(e.at.build()), os.MkdirAll(e.at.build(), 0o755)); err != nil {
+		return e.at.explain(fmt.Errorf("make folder for the compiler: %w", err))
+	}
+	defer os.RemoveAll(e.at.build())
 	for _, s := range e.cfg.Project.Services {
 		step := e.progress.Start("building " + s.Name)
 		if err := e.buildOne(ctx, compiler, s); err != nil {
@@ -64,12 +70,18 @@ func (e *Env) build(ctx context.Context) error {
 	return nil
 }
 
+// buildScript runs the compiler so that it ends with everything that it has started:
+// go build leaves its compile and link processes running when it is killed. The
+// shell gets SIGTERM when this process asks for it or is gone, and kills its group.
+const buildScript = `trap 'kill -KILL 0' TERM; "$0" "$@" & wait $!`
+
 func (e *Env) buildOne(ctx context.Context, compiler string, s project.Service) error {
 	output := &strings.Builder{}
 	p, err := proc.Start(proc.Spec{
-		Name: "build-" + s.Name, Path: compiler, Dir: e.cfg.Project.Dir, Env: e.cfg.Environ, Output: output,
-		Args:       []string{"build", "-o", e.at.bin(s.Name), "./" + filepath.ToSlash(filepath.Clean(s.Package))},
-		StopSignal: syscall.SIGINT,
+		Name: "build-" + s.Name, Path: "/bin/sh", Dir: e.cfg.Project.Dir, Output: output,
+		Env:         append(slices.Clone(e.cfg.Environ), "GOTMPDIR="+e.at.build()),
+		Args:        []string{"-c", buildScript, compiler, "build", "-o", e.at.bin(s.Name), "./" + filepath.ToSlash(filepath.Clean(s.Package))},
+		DeathSignal: syscall.SIGTERM,
 	}, e.at.records())
 	if err != nil {
 		return err

@@ -74,5 +74,10 @@ func (e *Env) wipe(ctx context.Context) error {
 		return fmt.Errorf("wipe the data: %w", err)
 	}
 	step.Done("wiped the data in %s", e.at.root)
+	for _, variable := range []string{"DATABASE_URL", "REDIS_URL", "BROKER_URL"} {
+		if Lookup(e.cfg.Environ, variable) != "" {
+			e.cfg.Console.Notef("  ! the server of %s was left as it is", variable)
+		}
+	}
 	return nil
 }

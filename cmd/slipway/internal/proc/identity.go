@@ -50,6 +50,25 @@ func (i Identity) Signal(sig syscall.Signal) error {
 	return syscall.Kill(i.PID, sig)
 }
 
+// reaping bounds the wait for the system to forget a process that has ended.
+const reaping = 3 * time.Second
+
+// waitReaped waits until the pid is free. A process that has ended but that nobody
+// has waited for yet still looks alive to programs such as PostgreSQL, which refuse
+// to start beside it.
+func (i Identity) waitReaped() {
+	deadline := time.After(reaping)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for i.PID > 0 && !errors.Is(syscall.Kill(i.PID, 0), syscall.ESRCH) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return
+		}
+	}
+}
+
 // ErrStillRuns says that a process outlived the wait for its end.
 var ErrStillRuns = errors.New("the process still runs")
 

@@ -87,6 +87,10 @@ func (r Records) Sweep() ([]string, error) {
 }
 
 func (r *Record) end() error {
+	if !r.Alive() {
+		return nil
+	}
+	defer r.waitReaped()
 	_ = r.Signal(syscall.SIGCONT)
 	_ = r.Signal(cmp.Or(r.StopSignal, syscall.SIGTERM))
 	if r.WaitGone(patience) == nil {

@@ -48,14 +48,6 @@ func (d *decoder) items(n ast.Node, at string) []ast.Node {
 	return nil
 }
 
-func (d *decoder) texts(n ast.Node, at string) []string {
-	var texts []string
-	for _, item := range d.items(n, at) {
-		texts = append(texts, d.text(item, at))
-	}
-	return texts
-}
-
 func (d *decoder) text(n ast.Node, at string) string {
 	s, ok := n.(*ast.StringNode)
 	if !ok || s.Value == "" {

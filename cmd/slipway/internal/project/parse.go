@@ -107,9 +107,25 @@ func (d *decoder) project(file *ast.File) *Project {
 		p.Services = d.services(list)
 	}
 	if list, ok := f["try"]; ok {
-		p.Try = d.texts(list, "try")
+		p.Try = d.commands(list, p)
 	}
 	return p
+}
+
+// commands reads texts in which $NAME stands for the address of a service.
+func (d *decoder) commands(list ast.Node, p *Project) []string {
+	var commands []string
+	for _, item := range d.items(list, "try") {
+		command := d.text(item, "try")
+		os.Expand(command, func(name string) string {
+			if _, ok := p.Service(name); !ok {
+				d.problem(item, "try: $%s: there is no service %s", name, name)
+			}
+			return ""
+		})
+		commands = append(commands, command)
+	}
+	return commands
 }
 
 func (d *decoder) services(list ast.Node) []Service {

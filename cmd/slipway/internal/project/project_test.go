@@ -105,6 +105,7 @@ services:
     package: ./payment
     grpc: 9465
     admin: 1
+try: [buy --from $shop]
 `, []string{
 			":1: version: want a whole number",
 			":2: the file: color is not known, choose from version, services, try",
@@ -122,6 +123,7 @@ services:
 			":15: services[2]: want keys and values",
 			":16: services[3].name: there are two services payment",
 			":18: services[3].grpc: port 9465 is that of services[1].grpc already",
+			":20: try: $shop: there is no service shop",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
