@@ -63,6 +63,7 @@ func (c *collector) Export(ctx context.Context, r *otlp.ExportTraceServiceReques
 	c.headers, _ = metadata.FromIncomingContext(ctx)
 	for _, rs := range r.GetResourceSpans() {
 		c.resource = stringAttributes(rs.GetResource().GetAttributes())
+		c.resource["schema"] = rs.GetSchemaUrl()
 		for _, ss := range rs.GetScopeSpans() {
 			for _, s := range ss.GetSpans() {
 				c.spans = append(c.spans, s.GetName())

@@ -125,6 +125,7 @@ func TestNew_resource(t *testing.T) {
 		require.Contains(t, got, "telemetry.sdk.version")
 		require.Contains(t, got, "process.pid")
 		require.NotContains(t, got, "process.command_args", "it may hold secrets")
+		require.Empty(t, got["schema"], "a schema conflicts with that of other resources")
 	})
 
 	t.Run("takes further attributes, below those of its own configuration", func(t *testing.T) {

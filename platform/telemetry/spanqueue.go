@@ -19,7 +19,6 @@ type spanQueue struct {
 	metrics  *spanMetrics
 	size     int64
 	waiting  atomic.Int64
-	stopped  atomic.Bool
 }
 
 // newSpanQueue sends ended spans to exporter in batches, a second after they ended at the latest.
@@ -38,8 +37,6 @@ func newSpanQueue(exporter sdktrace.SpanExporter, size int, metrics *spanMetrics
 func (q *spanQueue) OnEnd(s sdktrace.ReadOnlySpan) {
 	switch {
 	case !s.SpanContext().IsSampled():
-	case q.stopped.Load():
-		q.metrics.shutdown.Inc()
 	case q.waiting.Add(1) > q.size:
 		q.waiting.Add(-1)
 		q.metrics.queueFull.Inc()
@@ -48,14 +45,14 @@ func (q *spanQueue) OnEnd(s sdktrace.ReadOnlySpan) {
 	}
 }
 
-// Shutdown implements [sdktrace.SpanProcessor]: it exports what is queued. Until ctx ends it waits
-// for the exporter; see [spanQueue.giveUp].
+// Shutdown implements [sdktrace.SpanProcessor]: it exports what is queued, and counts what comes
+// meanwhile, which the processor takes no more. Until ctx ends it waits for the exporter; see
+// [spanQueue.giveUp].
 func (q *spanQueue) Shutdown(ctx context.Context) error {
-	q.stopped.Store(true)
 	if err := q.SpanProcessor.Shutdown(ctx); err != nil {
 		return err
 	}
-	q.metrics.shutdown.Add(float64(max(0, q.waiting.Swap(0)))) // ended while the processor stopped
+	q.metrics.shutdown.Add(float64(max(0, q.waiting.Swap(0))))
 	q.exporter.reportLost()
 	return nil
 }
