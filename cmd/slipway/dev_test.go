@@ -42,6 +42,7 @@ func TestDev(t *testing.T) { //nolint:tparallel // see above
 }
 
 func testRun(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, nil, flag)
 	left := r.ready()
 	require.Equal(t, 1, starts(t, r.stdout.String()))
@@ -73,6 +74,7 @@ func testRun(t *testing.T, flag string) {
 }
 
 func testAgain(t *testing.T, flag string) {
+	t.Helper()
 	r := devIn(t, filepath.Join(shop, "service"), nil, flag)
 	left := r.ready()
 	require.Equal(t, 2, starts(t, r.stdout.String()))
@@ -82,6 +84,7 @@ func testAgain(t *testing.T, flag string) {
 }
 
 func testKilled(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, nil, flag)
 	left := r.ready()
 	r.signal(syscall.SIGKILL)
@@ -102,6 +105,7 @@ func testKilled(t *testing.T, flag string) {
 }
 
 func testLeftovers(t *testing.T, flag string) {
+	t.Helper()
 	runs := proc.Records{Dir: filepath.Join(shop, ".slipway", "run")}
 	orphan, stranger := sleeper(t), sleeper(t)
 	_, err := runs.Add("orphan", orphan.Process.Pid, syscall.SIGTERM)
@@ -135,6 +139,7 @@ func sleeper(t *testing.T) *exec.Cmd {
 }
 
 func testDeath(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, nil, flag)
 	left := r.ready()
 	status, _, code := slipway(t, shop, "dev", "status", "--output", "json")
@@ -151,6 +156,7 @@ func testDeath(t *testing.T, flag string) {
 }
 
 func testBroken(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, []string{"SHOP_BROKEN=mail"}, flag)
 	require.Equal(t, 1, r.code())
 	require.Contains(t, r.stderr.String(), "mail ended: exit status 1; its last lines were:\n             mail cannot start: mail is broken")
@@ -158,6 +164,7 @@ func testBroken(t *testing.T, flag string) {
 }
 
 func testCompile(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, []string{"GOFLAGS=-buildvcs=false -tags=broken"}, flag)
 	require.Equal(t, 1, r.code())
 	require.Contains(t, r.stderr.String(), "build shop: it does not compile:")
@@ -166,6 +173,7 @@ func testCompile(t *testing.T, flag string) {
 }
 
 func testSecondSignal(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, []string{"SHOP_DEAF=mail"}, flag)
 	left := r.ready()
 	r.signal(syscall.SIGTERM)
@@ -186,6 +194,7 @@ func testSecondSignal(t *testing.T, flag string) {
 }
 
 func testInterrupt(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, nil, flag)
 	require.Eventually(t, func() bool { return strings.Contains(r.stderr.String(), "… building shop") }, patience, time.Millisecond)
 	r.signal(syscall.SIGTERM)
@@ -195,6 +204,7 @@ func testInterrupt(t *testing.T, flag string) {
 }
 
 func testPipe(t *testing.T, flag string) {
+	t.Helper()
 	r := &running{t: t, cmd: exec.Command(binary, "dev", flag), stderr: &output{}, stdout: &output{}, ended: make(chan struct{})}
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
@@ -212,6 +222,7 @@ func testPipe(t *testing.T, flag string) {
 }
 
 func testPorts(t *testing.T, flag string, offset int) {
+	t.Helper()
 	for _, port := range []int{20052, devenv.NATSPort} {
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))
 		require.NoError(t, err)
@@ -231,6 +242,7 @@ func testPorts(t *testing.T, flag string, offset int) {
 }
 
 func testJSON(t *testing.T, flag string) {
+	t.Helper()
 	r := dev(t, nil, flag, "--log-format", "json")
 	r.ready()
 	r.signal(syscall.SIGTERM)
@@ -245,6 +257,7 @@ func testJSON(t *testing.T, flag string) {
 }
 
 func testDetach(t *testing.T, flag string) {
+	t.Helper()
 	out, progress, code := slipway(t, shop, "dev", "--detach", flag)
 	require.Equal(t, 0, code, progress)
 	require.Contains(t, out, "running in the background, process ")
@@ -275,6 +288,7 @@ func testDetach(t *testing.T, flag string) {
 }
 
 func testDetachFails(t *testing.T, flag string, offset int) {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", 20051+offset))
 	require.NoError(t, err)
 	defer l.Close()
@@ -285,6 +299,7 @@ func testDetachFails(t *testing.T, flag string, offset int) {
 }
 
 func testFresh(t *testing.T, flag string) {
+	t.Helper()
 	_, message, code := slipway(t, shop, "dev", "--fresh", flag)
 	require.Equal(t, 2, code)
 	require.Contains(t, message, "add --yes to confirm")

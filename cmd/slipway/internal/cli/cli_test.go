@@ -34,7 +34,7 @@ func TestMain_usage(t *testing.T) {
 	}{
 		{[]string{"dve"}, `unknown command "dve", did you mean "dev"?`},
 		{[]string{"--nope"}, "unknown flag: --nope"},
-		{[]string{"dev", "stpo"}, `unknown command "stpo", did you mean "stop"?`},
+		{[]string{"dev", "stopp"}, `unknown command "stopp", did you mean "stop"?`},
 		{[]string{"dev", "--port-offset", "ten"}, `invalid argument "ten"`},
 		{[]string{"dev", "--log-format", "xml"}, "want text or json"},
 		{[]string{"dev", "stop", "now"}, `unknown argument "now"`},
@@ -65,8 +65,8 @@ func TestCommands_helpHasAnExample(t *testing.T) {
 		for _, sub := range cmd.Commands() {
 			walk(sub)
 		}
-		args := append(strings.Fields(cmd.CommandPath())[1:], "--help")
-		out, _, code := call(nil, args...)
+		path := strings.Fields(cmd.CommandPath())[1:]
+		out, _, code := call(nil, append(path, "--help")...)
 		require.Equal(t, ExitOK, code)
 		require.Contains(t, out, "Examples:")
 	}

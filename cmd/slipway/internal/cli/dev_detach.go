@@ -49,8 +49,11 @@ func (a *app) detach(p *project.Project, o devOptions) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start in the background: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // its log says how it ended
+		close(ended)
+	}()
 	state, err := a.follow(stop, p, cmd.Process.Pid, ended, log.Name())
 	if err != nil {
 		if stop.Err() != nil {
@@ -64,7 +67,7 @@ func (a *app) detach(p *project.Project, o devOptions) error {
 }
 
 // follow shows the log until the environment is ready or has ended.
-func (a *app) follow(stop context.Context, p *project.Project, pid int, ended <-chan error, path string) (devenv.State, error) {
+func (a *app) follow(stop context.Context, p *project.Project, pid int, ended <-chan struct{}, path string) (devenv.State, error) {
 	log, err := os.Open(path)
 	if err != nil {
 		return devenv.State{}, fmt.Errorf("read log: %w", err)

@@ -101,7 +101,7 @@ func TestFormat(t *testing.T) {
 
 	var out bytes.Buffer
 	require.NoError(t, console.WriteJSON(&out, map[string]string{"url": "a?b&c"}))
-	require.Equal(t, "{\n  \"url\": \"a?b&c\"\n}\n", out.String())
+	require.Equal(t, "{\n  \"url\": \"a?b&c\"\n}\n", out.String()) //nolint:testifylint // the layout counts
 	require.ErrorContains(t, console.WriteJSON(failing{}, 1), "write JSON")
 	require.ErrorContains(t, console.WriteTable(failing{}, nil, nil), "write table")
 }

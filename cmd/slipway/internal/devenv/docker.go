@@ -38,22 +38,21 @@ func dockerAnswers(ctx context.Context, environ []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := docker(ctx, environ, "version", "--format", "{{.Server.Version}}")
-	return err
+	return docker(ctx, environ, "version", "--format", "{{.Server.Version}}")
 }
 
-// docker runs a command of the docker program and returns what it prints.
-func docker(ctx context.Context, environ []string, args ...string) (string, error) {
+// docker runs a command of the docker program.
+func docker(ctx context.Context, environ []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "docker", args...)
-	var out, problem bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = environ, &out, &problem, time.Second
+	var problem bytes.Buffer
+	cmd.Env, cmd.Stderr, cmd.WaitDelay = environ, &problem, time.Second
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("docker %s: no answer: %w", args[0], ctx.Err())
+			return fmt.Errorf("docker %s: no answer: %w", args[0], ctx.Err())
 		}
-		return "", fmt.Errorf("docker %s: %s", args[0], cmp.Or(strings.TrimSpace(problem.String()), err.Error()))
+		return fmt.Errorf("docker %s: %s", args[0], cmp.Or(strings.TrimSpace(problem.String()), err.Error()))
 	}
-	return strings.TrimSpace(out.String()), nil
+	return nil
 }
 
 // container is PostgreSQL in Docker. The docker program stays attached to it and
@@ -71,7 +70,7 @@ func (e *Env) runContainer(ctx context.Context) (database, error) {
 	if err != nil {
 		return database{}, err
 	}
-	_, _ = docker(ctx, e.cfg.Environ, "rm", "--force", name) // left by an earlier run
+	_ = docker(ctx, e.cfg.Environ, "rm", "--force", name) // left by an earlier run
 	program, err := exec.LookPath("docker")
 	if err != nil {
 		return database{}, fmt.Errorf("find docker: %w", err)
@@ -130,12 +129,12 @@ func (c *container) waitReady(ctx context.Context, adminURL string) error {
 
 // Stop ends the container in order or, when ctx is over, at once.
 func (c *container) Stop(ctx context.Context) error {
-	_, _ = docker(ctx, c.environ, "stop", "-t", "10", c.name)
+	_ = docker(ctx, c.environ, "stop", "-t", "10", c.name)
 	err := c.Process.Stop(ctx)
 	if errors.Is(err, proc.ErrKilled) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		_, removeErr := docker(ctx, c.environ, "rm", "--force", c.name)
+		removeErr := docker(ctx, c.environ, "rm", "--force", c.name)
 		return errors.Join(err, removeErr)
 	}
 	return nil // docker hands on the exit code of PostgreSQL, which is none of a failure here
@@ -149,9 +148,8 @@ func removeVolume(ctx context.Context, e *Env) error {
 	if err := dockerAnswers(ctx, e.cfg.Environ); err != nil {
 		return fmt.Errorf("remove Docker volume %s: %w", e.at.containerName(), err)
 	}
-	_, _ = docker(ctx, e.cfg.Environ, "rm", "--force", e.at.containerName())
-	_, err := docker(ctx, e.cfg.Environ, "volume", "rm", "--force", e.at.containerName())
-	return err
+	_ = docker(ctx, e.cfg.Environ, "rm", "--force", e.at.containerName())
+	return docker(ctx, e.cfg.Environ, "volume", "rm", "--force", e.at.containerName())
 }
 
 type discard struct{}

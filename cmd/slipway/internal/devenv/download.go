@@ -59,7 +59,9 @@ func fetchPostgres(ctx context.Context, from, dir string) error {
 	select {
 	case err = <-fetched:
 	case <-ctx.Done(): // the library cannot be interrupted; what it makes is removed when it is done
-		go func() { <-fetched; _ = os.RemoveAll(work) }()
+		go func() {
+			_ = errors.Join(<-fetched, os.RemoveAll(work))
+		}()
 		return fmt.Errorf("download PostgreSQL: %w", ctx.Err())
 	}
 	defer os.RemoveAll(work)

@@ -47,9 +47,12 @@ func TestPorts(t *testing.T) {
 	t.Parallel()
 	p := setup(t).cfg.Project
 	require.Equal(t, []machine.Port{
-		{Number: 20052, For: "order gRPC"}, {Number: 20062, For: "order admin"},
-		{Number: 20053, For: "mail gRPC"}, {Number: 20063, For: "mail admin"},
-		{Number: PostgresPort + 1, For: "PostgreSQL"}, {Number: NATSPort + 1, For: "NATS"},
+		{Number: 20052, For: "order gRPC"},
+		{Number: 20062, For: "order admin"},
+		{Number: 20053, For: "mail gRPC"},
+		{Number: 20063, For: "mail admin"},
+		{Number: PostgresPort + 1, For: "PostgreSQL"},
+		{Number: NATSPort + 1, For: "NATS"},
 	}, Ports(p, []string{"REDIS_URL=redis://elsewhere", "BROKER_URL="}, 1), "no port for what runs elsewhere")
 }
 

@@ -30,7 +30,7 @@ func (l layout) records() proc.Records     { return proc.Records{Dir: l.run()} }
 
 // make creates the folders that are there in any case.
 func (l layout) make() error {
-	for _, dir := range []string{l.root, l.run(), filepath.Dir(l.bin(""))} {
+	for _, dir := range []string{l.root, l.run(), l.bin("")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return l.explain(fmt.Errorf("make folder: %w", err))
 		}

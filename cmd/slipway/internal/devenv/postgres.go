@@ -135,7 +135,7 @@ func (e *Env) runPostgres(ctx context.Context, place string, programs pgserver.B
 	}
 	if pid := postmaster(place); pid > 0 {
 		if _, err := e.at.records().Add(postgresRecord, pid, syscall.SIGINT); err != nil {
-			return database{}, errors.Join(err, s.Kill())
+			return database{}, errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 		}
 	}
 	programs = s.Binaries()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -224,7 +225,7 @@ func (d *decoder) folder(n ast.Node, at string) string {
 		d.problem(n, "%s: %s must be a path inside the project", at, path)
 		return path
 	}
-	if info, err := os.Stat(filepath.Join(d.dir, path)); err != nil || !info.IsDir() {
+	if info, err := fs.Stat(os.DirFS(d.dir), filepath.ToSlash(filepath.Clean(path))); err != nil || !info.IsDir() {
 		d.problem(n, "%s: there is no folder %s", at, path)
 	}
 	return path
