@@ -167,6 +167,11 @@ func TestLoad_prefix(t *testing.T) {
 	require.NoError(t, config.Print(&out, environ, &cfg))
 	require.Regexp(t, `INVENTORY_ADDR +inventory:50053 +environment`, out.String())
 	require.ErrorContains(t, config.Load([]string{"PAYMENT_RETRIES=many"}, &cfg), "PAYMENT_RETRIES: ")
+
+	refused := []string{"PAYMENT_RETRIES=-1", "INVENTORY_RETRIES=-1", "INVENTORY_TIMEOUT=5"}
+	require.EqualError(t, config.Load(refused, &cfg), "invalid configuration, 3 problems:\n"+
+		"  INVENTORY_TIMEOUT: \"5\" is no duration: write for example 5s, 250ms or 1m30s\n"+
+		"  PAYMENT_RETRIES: is negative\n  INVENTORY_RETRIES: is negative")
 }
 
 func TestPrint(t *testing.T) {

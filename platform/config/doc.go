@@ -14,9 +14,9 @@
 // round. [Print] shows the configuration in force with its secrets masked.
 //
 // The tags are those of github.com/caarlos0/env: "NAME", "NAME,required", envSeparator, and envPrefix
-// on a nested struct, for a component that a program has two of. An empty
-// variable counts as unset, as the OpenTelemetry specification has it: an empty line in a manifest
-// is no value. Elements of a list are trimmed. Variables that no field names are ignored.
+// on a nested struct, for a component that a program has two of. An empty variable counts as unset,
+// as the OpenTelemetry specification has it: an empty line in a manifest is no value. Elements of a
+// list are trimmed. Variables that no field names are ignored.
 //
 // The idea of a configuration that lives in the environment is from 12factor.net.
 package config

@@ -18,24 +18,25 @@ func Load[T any](environ []string, cfg *T) error {
 	vars := lookup(environ)
 	root := reflect.ValueOf(cfg).Elem()
 	var found problems
+	known := map[string]bool{}
 	eachVariable(root, func(v variable) {
+		known[v.name] = true
 		if err := v.parse(vars); err != nil {
 			found.add(v.name + ": " + err.Error())
 		}
 	})
-	eachStruct(root, func(s reflect.Value) {
+	eachStruct(root, "", func(s reflect.Value, _ string) {
 		if d, ok := s.Addr().Interface().(interface{ SetDefaults() }); ok {
 			d.SetDefaults()
 		}
 	})
 	unread := found.names()
-	eachStruct(root, func(s reflect.Value) {
-		v, ok := s.Addr().Interface().(interface{ Validate() error })
-		if !ok {
-			return
-		}
-		if err := v.Validate(); err != nil {
-			found.addUnless(unread, strings.Split(err.Error(), "\n"))
+	eachStruct(root, "", func(s reflect.Value, prefix string) {
+		for _, line := range refusals(s) {
+			if name, _, _ := strings.Cut(line, ":"); known[prefix+name] {
+				line = prefix + line // The component does not know its prefix.
+			}
+			found.addUnless(unread, line)
 		}
 	})
 	if len(found) == 0 {
@@ -69,13 +70,11 @@ func (p *problems) add(line string) {
 	}
 }
 
-// addUnless appends the lines that do not speak of one of the variables. What could not be read
+// addUnless appends the line if it does not speak of one of the variables. What could not be read
 // has been reported, and what it left in the struct is nobody's mistake.
-func (p *problems) addUnless(names []string, lines []string) {
-	for _, line := range lines {
-		if name, _, _ := strings.Cut(line, ":"); !slices.Contains(names, name) {
-			p.add(line)
-		}
+func (p *problems) addUnless(names []string, line string) {
+	if name, _, _ := strings.Cut(line, ":"); !slices.Contains(names, name) {
+		p.add(line)
 	}
 }
 
@@ -98,12 +97,27 @@ func lookup(environ []string) map[string]string {
 	return vars
 }
 
-// eachStruct calls fn for s and every struct below it, innermost first.
-func eachStruct(s reflect.Value, fn func(reflect.Value)) {
+// refusals are the lines of what the Validate method of s returns.
+func refusals(s reflect.Value) []string {
+	v, ok := s.Addr().Interface().(interface{ Validate() error })
+	if !ok {
+		return nil
+	}
+	err := v.Validate()
+	if err == nil {
+		return nil
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+// eachStruct calls fn for s and every struct below it, innermost first, with the prefix of its
+// variables.
+func eachStruct(s reflect.Value, prefix string, fn func(s reflect.Value, prefix string)) {
 	for i := range s.NumField() {
-		if s.Type().Field(i).IsExported() && s.Field(i).Kind() == reflect.Struct {
-			eachStruct(s.Field(i), fn)
+		field := s.Type().Field(i)
+		if field.IsExported() && field.Type.Kind() == reflect.Struct {
+			eachStruct(s.Field(i), prefix+field.Tag.Get("envPrefix"), fn)
 		}
 	}
-	fn(s)
+	fn(s, prefix)
 }
