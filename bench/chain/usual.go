@@ -63,7 +63,9 @@ func serveUsual(
 	addr, stop, err := serveGRPC(server)
 	metrics.InitializeMetrics(server)
 	return addr, func() error {
-		return errors.Join(stop(), tracers.Shutdown(context.WithoutCancel(ctx)))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		return errors.Join(stop(), tracers.Shutdown(ctx))
 	}, err
 }
 
