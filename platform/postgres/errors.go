@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"context"
 	"errors"
+	"io"
+	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -17,6 +20,8 @@ const (
 	codeAdminShutdown       = "57P01"
 	codeCrashShutdown       = "57P02"
 	codeCannotConnectNow    = "57P03"
+	codeTooManyConnections  = "53300"
+	classConnection         = "08"
 )
 
 // SQLState returns the five characters by which PostgreSQL classifies an error,
@@ -57,4 +62,28 @@ func violates(err error, code, constraint string) bool {
 func IsRetryable(err error) bool {
 	code := SQLState(err)
 	return code == codeSerialization || code == codeDeadlock
+}
+
+// IsUnavailable reports whether the database could not be reached, went away, or
+// takes no writes: another try, after a moment or from another replica, may
+// succeed. It includes ErrCommitUnknown, so what is tried again must be
+// idempotent.
+func IsUnavailable(err error) bool {
+	switch code := SQLState(err); code {
+	case codeReadOnly, codeAdminShutdown, codeCrashShutdown, codeCannotConnectNow, codeTooManyConnections:
+		return true
+	case "":
+	default:
+		return code[:2] == classConnection
+	}
+	var connect *pgconn.ConnectError
+	if errors.Is(err, ErrCommitUnknown) || errors.Is(err, ErrReadOnly) || errors.As(err, &connect) {
+		return true
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false // The caller gave up, whatever the database was doing.
+	}
+	var network *net.OpError
+	return pgconn.SafeToRetry(err) || errors.As(err, &network) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -307,4 +308,24 @@ func TestHealthCheck(t *testing.T) {
 		end()
 		require.ErrorContains(t, check(t.Context()), "ended")
 	})
+}
+
+func TestIsUnavailable(t *testing.T) {
+	t.Parallel()
+	s := postgrestest.StartServer(t)
+	pool := open(t, postgres.Config{URL: s.URL("postgres"), MaxConns: 1})
+	exec(t, pool, "create table t (id int primary key)")
+	_, refused := pool.Exec(t.Context(), "insert into t values (1), (1)")
+	require.True(t, postgres.IsUniqueViolation(refused, ""))
+	require.False(t, postgres.IsUnavailable(refused), "a database that refuses is there")
+	require.False(t, postgres.IsUnavailable(nil))
+	require.False(t, postgres.IsUnavailable(context.Canceled))
+
+	require.NoError(t, s.Kill())
+	for range 2 { // the connection that there was, then one that cannot be made
+		_, err := pool.Exec(t.Context(), "insert into t values (1)")
+		require.True(t, postgres.IsUnavailable(err), "%v", err)
+	}
+	require.True(t, postgres.IsUnavailable(fmt.Errorf("place: %w", postgres.ErrCommitUnknown)))
+	require.True(t, postgres.IsUnavailable(&pgconn.PgError{Code: "08006"}))
 }

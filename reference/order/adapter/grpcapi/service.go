@@ -95,9 +95,6 @@ func (s *Service) ListOrders(ctx context.Context, req *orderv1.ListOrdersRequest
 
 // CancelOrder implements orderv1.OrderServiceServer.
 func (s *Service) CancelOrder(ctx context.Context, req *orderv1.CancelOrderRequest) (*orderv1.CancelOrderResponse, error) {
-	if strings.ContainsRune(req.GetReason(), 0) { // PostgreSQL keeps every character but this one.
-		return nil, fault.Invalid(fault.Violation{Field: "reason", Description: "must not contain NUL"})
-	}
 	cancelled, err := s.Cancel.Execute(ctx, usecase.CancelOrderCommand{
 		Owner:           caller(ctx),
 		OrderID:         orderID(req),

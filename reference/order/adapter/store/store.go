@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/slipwayhq/slipway/platform/fault"
 	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/postgres"
 	"github.com/slipwayhq/slipway/reference/order/adapter/store/sqlc"
@@ -58,7 +59,7 @@ func (s *Orders) Place(ctx context.Context, o *domain.Order, idempotency usecase
 		return addEvents(ctx, tx, o)
 	})
 	if err != nil {
-		return domain.Snapshot{}, err
+		return domain.Snapshot{}, classified(err)
 	}
 	return placed, nil
 }
@@ -86,14 +87,15 @@ func (s *Orders) Update(ctx context.Context, owner, id string, change func(*doma
 		return addEvents(ctx, tx, o)
 	})
 	if err != nil {
-		return domain.Snapshot{}, err
+		return domain.Snapshot{}, classified(err)
 	}
 	return updated, nil
 }
 
 // Get returns the owner's order.
 func (s *Orders) Get(ctx context.Context, owner, id string) (domain.Snapshot, error) {
-	return get(ctx, s.queries, owner, id)
+	found, err := get(ctx, s.queries, owner, id)
+	return found, classified(err)
 }
 
 // List returns at most limit orders that match f, newest first, with two statements.
@@ -110,9 +112,10 @@ func (s *Orders) List(ctx context.Context, f usecase.Filter, limit int) ([]domai
 	}
 	rows, err := s.queries.ListOrders(ctx, params)
 	if err != nil {
-		return nil, fmt.Errorf("list orders: %w", err)
+		return nil, classified(fmt.Errorf("list orders: %w", err))
 	}
-	return withItems(ctx, s.queries, rows)
+	page, err := withItems(ctx, s.queries, rows)
+	return page, classified(err)
 }
 
 // Versions returns the version of each of the given orders that exists.
@@ -132,6 +135,15 @@ func (s *Orders) Versions(ctx context.Context, ids []string) (map[string]int64, 
 		versions[r.ID.String()] = r.Version
 	}
 	return versions, nil
+}
+
+// classified tells callers of a database that is away to try again. Every call may be repeated:
+// placing an order has its key, and a cancelled order can be cancelled again.
+func classified(err error) error {
+	if postgres.IsUnavailable(err) {
+		return fault.Wrap(err, fault.Unavailable, "orders cannot be reached at the moment")
+	}
+	return err
 }
 
 // earlier returns the order that the key was used for, if it was the same request.
