@@ -94,8 +94,8 @@ func TestOrder_anySequenceOfCommands(t *testing.T) {
 			}
 			after, events := o.Snapshot(), o.DrainEvents()
 
-			switch {
-			case before.Status == domain.Pending:
+			switch before.Status {
+			case domain.Pending:
 				require.NoError(t, err)
 				require.Equal(t, target, after.Status)
 				require.Equal(t, before.Version+1, after.Version)
@@ -103,7 +103,7 @@ func TestOrder_anySequenceOfCommands(t *testing.T) {
 				require.Len(t, events, 1)
 				require.Equal(t, after.Version, events[0].Version())
 				require.Equal(t, cancel, after.CancelReason == "because")
-			case before.Status == target:
+			case target:
 				require.NoError(t, err, "repeating a command is harmless")
 				require.Equal(t, before, after)
 				require.Empty(t, events)

@@ -33,6 +33,7 @@ func pending(version int64) domain.Snapshot {
 func TestPlaceOrder(t *testing.T) {
 	t.Parallel()
 	setup := func(t *testing.T) (*usecase.PlaceOrder, *mockPlacer, *mockListener) {
+		t.Helper()
 		orders, listener := newMockPlacer(t), newMockListener(t)
 		return &usecase.PlaceOrder{
 			Orders: orders, Listeners: []usecase.Listener{listener},
@@ -127,6 +128,7 @@ func TestCancelOrder(t *testing.T) {
 	t.Parallel()
 	// run cancels an order of the given state through a store that keeps it in memory.
 	run := func(t *testing.T, state domain.Snapshot, cmd usecase.CancelOrderCommand, told bool) (domain.Snapshot, error) {
+		t.Helper()
 		orders, listener := newMockUpdater(t), newMockListener(t)
 		orders.EXPECT().Update(mock.Anything, cmd.Owner, cmd.OrderID, mock.Anything).RunAndReturn(
 			func(_ context.Context, _, _ string, change func(*domain.Order) error) (domain.Snapshot, error) {
@@ -217,6 +219,7 @@ func TestListOrders(t *testing.T) {
 func TestWatchOrder(t *testing.T) {
 	t.Parallel()
 	setup := func(t *testing.T) (*usecase.WatchOrder, *mockReader, chan struct{}, *bool) {
+		t.Helper()
 		reader, changes := newMockReader(t), newMockChanges(t)
 		changed, ended := make(chan struct{}, 1), false
 		changes.EXPECT().Subscribe("o-1").Return(changed, func() { ended = true }, nil)

@@ -55,6 +55,7 @@ func (o *orders) count() int {
 
 // setup runs a hub in a bubble of virtual time.
 func setup(t *testing.T, logger *zap.Logger) (*watch.Hub, *orders) {
+	t.Helper()
 	o := &orders{versions: map[string]int64{"a": 1, "b": 1}}
 	h := watch.NewHub(o, logger)
 	ctx, cancel := context.WithCancel(context.Background())
