@@ -52,16 +52,13 @@ func serve(lc fx.Lifecycle, stop fx.Shutdowner, s *grpcserver.Server, logger *za
 			if err := s.Listen(); err != nil {
 				return err
 			}
-			go run(stop, s, logger)
+			go func() {
+				if err := s.Run(context.Background()); err != nil {
+					died(stop, logger, "gRPC server", err)
+				}
+			}()
 			return nil
 		},
 		OnStop: s.Shutdown,
 	})
-}
-
-// run serves until Shutdown; the context of the start does not live that long.
-func run(stop fx.Shutdowner, s *grpcserver.Server, logger *zap.Logger) {
-	if err := s.Run(context.Background()); err != nil {
-		died(stop, logger, "gRPC server", err)
-	}
 }
