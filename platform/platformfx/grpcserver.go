@@ -48,12 +48,12 @@ func ServerOption(constructor any) fx.Option {
 
 func serve(lc fx.Lifecycle, stop fx.Shutdowner, s *grpcserver.Server, logger *zap.Logger) {
 	lc.Append(fx.Hook{
-		OnStart: func(context.Context) error {
+		OnStart: func(ctx context.Context) error {
 			if err := s.Listen(); err != nil {
 				return err
 			}
 			go func() {
-				if err := s.Run(context.Background()); err != nil {
+				if err := s.Run(context.WithoutCancel(ctx)); err != nil {
 					died(stop, logger, "gRPC server", err)
 				}
 			}()
