@@ -43,7 +43,7 @@ func TestDev(t *testing.T) { //nolint:tparallel // see above
 
 func testRun(t *testing.T, flag string) {
 	t.Helper()
-	r := dev(t, nil, flag)
+	r := dev(t, nil, flag, "--fresh", "--yes") // of an earlier round of the tests
 	left := r.ready()
 	require.Equal(t, 1, starts(t, r.stdout.String()))
 	require.Contains(t, r.stdout.String(), "stage=development")

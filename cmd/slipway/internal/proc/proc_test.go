@@ -127,7 +127,7 @@ func TestRecords_Sweep(t *testing.T) {
 		ended, err := runs.Sweep()
 		require.NoError(t, err)
 		require.Equal(t, []string{"shell"}, ended)
-		<-left.Done()
+		require.Eventually(t, func() bool { _, runs := proc.Identify(left.PID()); return !runs }, 30*time.Second, 10*time.Millisecond)
 		require.Empty(t, runs.List())
 	})
 
