@@ -23,7 +23,7 @@ shop: ## Place 500 orders against the running system (ARGS="--orders 1000 --rate
 .PHONY: .bin/slipway
 .bin/slipway:
 	@echo "building slipway ..."
-	@go build -trimpath -o $@ ./cmd/slipway
+	@go build -o $@ ./cmd/slipway
 
 ## Check
 
@@ -32,6 +32,7 @@ test: servers .bin/gotestsum ## Run every test; installs the servers it needs an
 	@mkdir -p .cache
 	.bin/gotestsum --format pkgname --format-hide-empty-pkg --jsonfile .cache/test.json -- \
 	  -race -shuffle=on -timeout 20m $(ARGS) ./...
+	cd bench && ../.bin/gotestsum --format pkgname --format-hide-empty-pkg -- -timeout 20m ./...
 
 .PHONY: cover
 cover: servers ## Run the tests with coverage and print the share of each package

@@ -44,7 +44,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binaries = dir
 	for _, pkg := range []string{"order", "shopper"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, pkg), "../"+pkg)
+		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, pkg), "../"+pkg)
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, out)
 			return 1
