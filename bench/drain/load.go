@@ -43,13 +43,14 @@ type load struct {
 	client  benchv1.EchoServiceClient
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	pulse   *pulse
 
 	mu        sync.Mutex
 	calls     int
 	failed    map[codes.Code]int
 	latencies []time.Duration
 	answered  map[string]time.Time // by address, the last answer
-	gaps      []time.Duration      // by stream, the longest
+	gap, net  time.Duration        // the longest silence of a stream, and without stalls
 }
 
 // startLoad dials with a plain grpc-go client: what keeps calls from failing must be the
@@ -74,15 +75,16 @@ func startLoad(ctx context.Context, addrs []string, reconnect string, o options)
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{
 		options: o, conn: conn, client: benchv1.NewEchoServiceClient(conn), cancel: cancel,
-		failed: make(map[codes.Code]int), answered: make(map[string]time.Time), gaps: make([]time.Duration, o.streams),
+		failed: make(map[codes.Code]int), answered: make(map[string]time.Time), pulse: newPulse(time.Now()),
 	}
 	if err := l.connect(ctx); err != nil {
 		cancel()
 		return nil, errors.Join(err, conn.Close())
 	}
+	l.wg.Go(func() { l.pulse.run(ctx) })
 	l.wg.Go(func() { l.call(ctx) })
-	for i := range o.streams {
-		l.wg.Go(func() { l.watch(ctx, i) })
+	for range o.streams {
+		l.wg.Go(func() { l.watch(ctx) })
 	}
 	return l, nil
 }
@@ -142,25 +144,38 @@ func (l *load) one(ctx context.Context, due time.Time, work uint32) {
 }
 
 // watch keeps one stream open: when it ends, for whatever reason, another is opened at once.
-func (l *load) watch(ctx context.Context, i int) {
-	last := time.Now()
+func (l *load) watch(ctx context.Context) {
+	last := l.mark()
 	for ctx.Err() == nil {
 		stream, err := l.client.Tick(ctx, &benchv1.TickRequest{IntervalMs: 10}, grpc.WaitForReady(true))
 		for err == nil {
 			if _, err = stream.Recv(); err == nil {
-				last = l.ticked(i, last)
+				last = l.heard(last)
 			}
 		}
 	}
 }
 
-// ticked takes the time between two messages of stream i, whichever server sent them.
-func (l *load) ticked(i int, last time.Time) time.Time {
+// mark is a moment, with the time that this process had lost until then.
+type mark struct {
+	at      time.Time
+	stalled time.Duration
+}
+
+func (l *load) mark() mark {
+	now := time.Now()
+	return mark{now, l.pulse.stalled(now)}
+}
+
+// heard takes the time between two messages of a stream, whichever server sent them.
+func (l *load) heard(last mark) mark {
+	m := l.mark()
+	gap := m.at.Sub(last.at)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	l.gaps[i] = max(l.gaps[i], now.Sub(last))
-	return now
+	l.gap = max(l.gap, gap)
+	l.net = max(l.net, gap-(m.stalled-last.stalled))
+	return m
 }
 
 // reaches waits until each of addrs answers calls, and has for a moment: a rollout waits as
@@ -199,8 +214,6 @@ func (l *load) stop(r *result) error {
 	r.calls, r.failed = l.calls, maps.Clone(l.failed)
 	slices.Sort(l.latencies)
 	r.p99 = l.latencies[len(l.latencies)*99/100]
-	if len(l.gaps) > 0 {
-		r.gap = slices.Max(l.gaps)
-	}
+	r.gap, r.net, r.stall = l.gap, l.net, l.pulse.longest
 	return l.conn.Close()
 }

@@ -13,7 +13,8 @@ import (
 const (
 	// exitSlack is how long a replica may take beyond its drain delay.
 	exitSlack = 2 * time.Second
-	// gapLimit is how long a stream may be silent while its replica is restarted.
+	// gapLimit is how long a stream may be silent while its replica is restarted, without the
+	// time in which the client itself did not run.
 	gapLimit = 200 * time.Millisecond
 )
 
@@ -25,13 +26,15 @@ type result struct {
 	failed  map[codes.Code]int
 	p99     time.Duration // of calls, from when they were due
 	gap     time.Duration // between two messages of a stream, the longest
+	net     time.Duration // the same without the time in which the client did not run
+	stall   time.Duration // the longest time in which it did not
 }
 
 // String is one line to grep.
 func (r *result) String() string {
-	return fmt.Sprintf("drain variant=%s backoff=%s restarts=%d calls=%d failed=%d exit=%s exit_p50=%.2fs exit_p100=%.2fs gap_max=%dms p99=%dms%s",
+	return fmt.Sprintf("drain variant=%s backoff=%s restarts=%d calls=%d failed=%d exit=%s exit_p50=%.2fs exit_p100=%.2fs gap_max=%dms gap_net=%dms stall_max=%dms p99=%dms%s",
 		r.variant.name, r.variant.backoff, len(r.exits), r.calls, r.failures(), r.codes(),
-		r.exit(50).Seconds(), r.exit(100).Seconds(), r.gap.Milliseconds(), r.p99.Milliseconds(), r.causes())
+		r.exit(50).Seconds(), r.exit(100).Seconds(), r.gap.Milliseconds(), r.net.Milliseconds(), r.stall.Milliseconds(), r.p99.Milliseconds(), r.causes())
 }
 
 // judge returns how the variant breaks its promise. Only Slipway's makes one, and the control:
@@ -56,8 +59,8 @@ func (r *result) judge(o options) []error {
 		if limit := o.delay + exitSlack; r.exit(100) > limit {
 			bad("a replica took %s to exit, more than %s", r.exit(100), limit)
 		}
-		if r.gap >= gapLimit {
-			bad("a stream was silent for %s, more than %s", r.gap, gapLimit)
+		if r.net >= gapLimit {
+			bad("a stream was silent for %s, more than %s", r.net, gapLimit)
 		}
 	}
 	return broken
