@@ -75,12 +75,13 @@ func startLoad(ctx context.Context, addrs []string, reconnect string, o options)
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{
 		options: o, conn: conn, client: benchv1.NewEchoServiceClient(conn), cancel: cancel,
-		failed: make(map[codes.Code]int), answered: make(map[string]time.Time), pulse: newPulse(time.Now()),
+		failed: make(map[codes.Code]int), answered: make(map[string]time.Time),
 	}
 	if err := l.connect(ctx); err != nil {
 		cancel()
 		return nil, errors.Join(err, conn.Close())
 	}
+	l.pulse = newPulse(time.Now())
 	l.wg.Go(func() { l.pulse.run(ctx) })
 	l.wg.Go(func() { l.call(ctx) })
 	for range o.streams {
