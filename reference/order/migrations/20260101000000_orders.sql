@@ -12,8 +12,11 @@ CREATE TABLE orders (
     CHECK (cancel_reason = '' OR status = 'CANCELLED')
 );
 
--- Ids are UUIDv7: newest first is the order of ids, and pages continue after an id.
+-- Ids are UUIDv7: newest first is the order of ids, and pages continue after an id. Each kind of
+-- list has its index, so that a page costs the same however many orders an owner has.
 CREATE INDEX orders_owner ON orders (owner, id DESC);
+CREATE INDEX orders_customer ON orders (owner, customer_id, id DESC);
+CREATE INDEX orders_status ON orders (owner, status, id DESC);
 
 CREATE TABLE order_items (
     order_id    uuid     NOT NULL REFERENCES orders,

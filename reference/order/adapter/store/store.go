@@ -100,17 +100,14 @@ func (s *Orders) Get(ctx context.Context, owner, id string) (domain.Snapshot, er
 
 // List returns at most limit orders that match f, newest first, with two statements.
 func (s *Orders) List(ctx context.Context, f usecase.Filter, limit int) ([]domain.Snapshot, error) {
-	params := sqlc.ListOrdersParams{
-		Owner: f.Owner, Status: string(f.Status), CustomerID: f.CustomerID, MaxRows: int32(limit),
-	}
+	before := uuid.Max // No UUIDv7: the first page begins below it.
 	if f.Before != "" {
-		before, err := uuid.Parse(f.Before)
-		if err != nil {
+		var err error
+		if before, err = uuid.Parse(f.Before); err != nil {
 			return nil, fmt.Errorf("parse id of the order before the page: %w", err)
 		}
-		params.Before = &before
 	}
-	rows, err := s.queries.ListOrders(ctx, params)
+	rows, err := s.page(ctx, f, before, int32(limit))
 	if err != nil {
 		return nil, classified(fmt.Errorf("list orders: %w", err))
 	}
@@ -135,6 +132,21 @@ func (s *Orders) Versions(ctx context.Context, ids []string) (map[string]int64, 
 		versions[r.ID.String()] = r.Version
 	}
 	return versions, nil
+}
+
+// page chooses the statement whose index has the rows of the filter in order.
+func (s *Orders) page(ctx context.Context, f usecase.Filter, before uuid.UUID, limit int32) ([]sqlc.Order, error) {
+	switch {
+	case f.CustomerID != "":
+		return s.queries.ListOrdersOfCustomer(ctx, sqlc.ListOrdersOfCustomerParams{
+			Owner: f.Owner, CustomerID: f.CustomerID, Status: string(f.Status), Before: before, MaxRows: limit,
+		})
+	case f.Status != "":
+		return s.queries.ListOrdersInStatus(ctx, sqlc.ListOrdersInStatusParams{
+			Owner: f.Owner, Status: string(f.Status), Before: before, MaxRows: limit,
+		})
+	}
+	return s.queries.ListOrders(ctx, sqlc.ListOrdersParams{Owner: f.Owner, Before: before, MaxRows: limit})
 }
 
 // classified tells callers of a database that is away to try again. Every call may be repeated:

@@ -307,6 +307,69 @@ func TestOrders_List(t *testing.T) {
 	require.Empty(t, list(usecase.Filter{Owner: "shop", Before: newest[6]}, 3))
 }
 
+// TestOrders_List_cost counts the rows that a page reads of an owner with many orders, whether the
+// server plans each call or keeps a plan for all of them.
+func TestOrders_List_cost(t *testing.T) {
+	t.Parallel()
+	lists := map[string]struct {
+		filter usecase.Filter
+		found  int
+	}{
+		"first page":                  {usecase.Filter{}, 20},
+		"page in the middle":          {usecase.Filter{Before: "0190a5c2-0000-7000-8000-000000002710"}, 20},
+		"a customer":                  {usecase.Filter{CustomerID: "c-42"}, 4},
+		"a customer in another state": {usecase.Filter{CustomerID: "c-42", Status: domain.Cancelled}, 0},
+		"the usual state":             {usecase.Filter{Status: domain.Confirmed}, 20},
+		"a rare state":                {usecase.Filter{Status: domain.Pending}, 1},
+	}
+	for _, mode := range []string{"auto", "force_generic_plan"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			orders, read := manyOrders(t, mode)
+			for name, row := range lists {
+				if mode != "auto" && row.filter.Status == domain.Pending {
+					continue // A plan for every state cannot know that this one is rare.
+				}
+				row.filter.Owner = "shop"
+				for range 10 { // From the sixth time on the server may keep its plan.
+					before := read()
+					found, err := orders.List(t.Context(), row.filter, 20)
+					require.NoError(t, err, name)
+					require.Len(t, found, row.found, name)
+					require.LessOrEqual(t, read()-before, 40, name)
+				}
+			}
+		})
+	}
+}
+
+// manyOrders returns a store with 20,000 orders of the shop on one session, and how many of their
+// rows that session has read.
+func manyOrders(t *testing.T, planCacheMode string) (orders *store.Orders, read func() int) {
+	t.Helper()
+	b := setup(t)
+	_, err := b.pool.Exec(t.Context(), `INSERT INTO orders
+			(id, owner, customer_id, status, currency, total_minor, version, created_at, updated_at)
+		SELECT ('0190a5c2-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'shop', 'c-' || n % 5000,
+			CASE n WHEN 77 THEN 'PENDING' ELSE 'CONFIRMED' END, 'EUR', 100, 2, $1, $1
+		FROM generate_series(1, 20000) AS n`, at)
+	require.NoError(t, err)
+	_, err = b.pool.Exec(t.Context(), "ANALYZE orders")
+	require.NoError(t, err)
+	session, err := postgres.Open(t.Context(), postgres.Config{URL: b.pool.Config().ConnString(), MaxConns: 1}, nil, nil, nil)
+	require.NoError(t, err)
+	t.Cleanup(session.Close)
+	_, err = session.Exec(t.Context(), "SET plan_cache_mode = "+planCacheMode)
+	require.NoError(t, err)
+	return store.New(session), func() (n int) {
+		_, err := session.Exec(t.Context(), "SELECT pg_stat_force_next_flush()")
+		require.NoError(t, err)
+		require.NoError(t, session.QueryRow(t.Context(),
+			"SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'orders'").Scan(&n))
+		return n
+	}
+}
+
 func TestOrders_Versions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

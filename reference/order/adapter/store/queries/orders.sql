@@ -14,12 +14,25 @@ WHERE id = @id AND version = @loaded_version;
 -- name: GetOrder :one
 SELECT * FROM orders WHERE id = @id AND owner = @owner;
 
+-- One statement for each kind of list. With all conditions optional in a single one, an index could
+-- serve it only while the server plans every call anew.
+
 -- name: ListOrders :many
 SELECT * FROM orders
-WHERE owner = @owner
-  AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before')::uuid)
+WHERE owner = @owner AND id < @before
+ORDER BY id DESC
+LIMIT @max_rows;
+
+-- name: ListOrdersInStatus :many
+SELECT * FROM orders
+WHERE owner = @owner AND status = @status AND id < @before
+ORDER BY id DESC
+LIMIT @max_rows;
+
+-- name: ListOrdersOfCustomer :many
+SELECT * FROM orders
+WHERE owner = @owner AND customer_id = @customer_id AND id < @before
   AND (@status::text = '' OR status = @status)
-  AND (@customer_id::text = '' OR customer_id = @customer_id)
 ORDER BY id DESC
 LIMIT @max_rows;
 

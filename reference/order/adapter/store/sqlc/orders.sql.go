@@ -128,29 +128,124 @@ func (q *Queries) ItemsOfOrders(ctx context.Context, orderIds []uuid.UUID) ([]Or
 }
 
 const listOrders = `-- name: ListOrders :many
+
 SELECT id, owner, customer_id, status, currency, total_minor, version, cancel_reason, created_at, updated_at FROM orders
-WHERE owner = $1
-  AND ($2::uuid IS NULL OR id < $2::uuid)
-  AND ($3::text = '' OR status = $3)
-  AND ($4::text = '' OR customer_id = $4)
+WHERE owner = $1 AND id < $2
+ORDER BY id DESC
+LIMIT $3
+`
+
+type ListOrdersParams struct {
+	Owner   string
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+// One statement for each kind of list. With all conditions optional in a single one, an index could
+// serve it only while the server plans every call anew.
+func (q *Queries) ListOrders(ctx context.Context, arg ListOrdersParams) ([]Order, error) {
+	rows, err := q.db.Query(ctx, listOrders, arg.Owner, arg.Before, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Order
+	for rows.Next() {
+		var i Order
+		if err := rows.Scan(
+			&i.ID,
+			&i.Owner,
+			&i.CustomerID,
+			&i.Status,
+			&i.Currency,
+			&i.TotalMinor,
+			&i.Version,
+			&i.CancelReason,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOrdersInStatus = `-- name: ListOrdersInStatus :many
+SELECT id, owner, customer_id, status, currency, total_minor, version, cancel_reason, created_at, updated_at FROM orders
+WHERE owner = $1 AND status = $2 AND id < $3
+ORDER BY id DESC
+LIMIT $4
+`
+
+type ListOrdersInStatusParams struct {
+	Owner   string
+	Status  string
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+func (q *Queries) ListOrdersInStatus(ctx context.Context, arg ListOrdersInStatusParams) ([]Order, error) {
+	rows, err := q.db.Query(ctx, listOrdersInStatus,
+		arg.Owner,
+		arg.Status,
+		arg.Before,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Order
+	for rows.Next() {
+		var i Order
+		if err := rows.Scan(
+			&i.ID,
+			&i.Owner,
+			&i.CustomerID,
+			&i.Status,
+			&i.Currency,
+			&i.TotalMinor,
+			&i.Version,
+			&i.CancelReason,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOrdersOfCustomer = `-- name: ListOrdersOfCustomer :many
+SELECT id, owner, customer_id, status, currency, total_minor, version, cancel_reason, created_at, updated_at FROM orders
+WHERE owner = $1 AND customer_id = $2 AND id < $3
+  AND ($4::text = '' OR status = $4)
 ORDER BY id DESC
 LIMIT $5
 `
 
-type ListOrdersParams struct {
+type ListOrdersOfCustomerParams struct {
 	Owner      string
-	Before     *uuid.UUID
-	Status     string
 	CustomerID string
+	Before     uuid.UUID
+	Status     string
 	MaxRows    int32
 }
 
-func (q *Queries) ListOrders(ctx context.Context, arg ListOrdersParams) ([]Order, error) {
-	rows, err := q.db.Query(ctx, listOrders,
+func (q *Queries) ListOrdersOfCustomer(ctx context.Context, arg ListOrdersOfCustomerParams) ([]Order, error) {
+	rows, err := q.db.Query(ctx, listOrdersOfCustomer,
 		arg.Owner,
+		arg.CustomerID,
 		arg.Before,
 		arg.Status,
-		arg.CustomerID,
 		arg.MaxRows,
 	)
 	if err != nil {
