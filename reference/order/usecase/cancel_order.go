@@ -2,6 +2,7 @@ package usecase
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/slipwayhq/slipway/reference/order/domain"
@@ -23,21 +24,29 @@ type CancelOrderCommand struct {
 	ExpectedVersion int64
 }
 
+// cancelAttempts bounds how often a caller that accepts any version can lose against other changes.
+const cancelAttempts = 3
+
 // Execute cancels a pending order. Repeated on a cancelled order it changes nothing, whatever the
-// expected version: the caller has what it asked for.
+// expected version: the caller has what it asked for. A change at the same time is a conflict only
+// for a caller that expects a version; for any other the order is read again.
 func (c *CancelOrder) Execute(ctx context.Context, cmd CancelOrderCommand) (domain.Snapshot, error) {
-	cancelled, err := c.Orders.Update(ctx, cmd.Owner, cmd.OrderID, func(o *domain.Order) error {
-		if o.Snapshot().Status == domain.Cancelled {
-			return nil
+	for attempt := 1; ; attempt++ {
+		cancelled, err := c.Orders.Update(ctx, cmd.Owner, cmd.OrderID, func(o *domain.Order) error {
+			if o.Snapshot().Status == domain.Cancelled {
+				return nil
+			}
+			if err := o.RequireVersion(cmd.ExpectedVersion); err != nil {
+				return err
+			}
+			return o.Cancel(cmd.Reason, c.Now())
+		})
+		if err == nil {
+			tell(ctx, c.Listeners, cancelled)
+			return cancelled, nil
 		}
-		if err := o.RequireVersion(cmd.ExpectedVersion); err != nil {
-			return err
+		if cmd.ExpectedVersion != 0 || attempt == cancelAttempts || !errors.Is(err, domain.ErrVersionConflict) {
+			return domain.Snapshot{}, err
 		}
-		return o.Cancel(cmd.Reason, c.Now())
-	})
-	if err != nil {
-		return domain.Snapshot{}, err
 	}
-	tell(ctx, c.Listeners, cancelled)
-	return cancelled, nil
 }

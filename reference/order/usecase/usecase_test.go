@@ -176,6 +176,48 @@ func TestCancelOrder(t *testing.T) {
 	})
 }
 
+func TestCancelOrder_conflict(t *testing.T) {
+	t.Parallel()
+	// race cancels an order that somebody else changes the given number of times meanwhile.
+	race := func(t *testing.T, expected int64, changes int) (calls int, err error) {
+		orders, listener := newMockUpdater(t), newMockListener(t)
+		orders.EXPECT().Update(mock.Anything, "shop", "o-1", mock.Anything).RunAndReturn(
+			func(_ context.Context, _, _ string, change func(*domain.Order) error) (domain.Snapshot, error) {
+				calls++
+				o := domain.Rehydrate(pending(1))
+				if err := change(o); err != nil || calls > changes {
+					return o.Snapshot(), err
+				}
+				return domain.Snapshot{}, domain.ErrVersionConflict
+			})
+		listener.EXPECT().OrderChanged(mock.Anything, mock.Anything).Maybe()
+		c := usecase.CancelOrder{Orders: orders, Listeners: []usecase.Listener{listener}, Now: func() time.Time { return now }}
+		_, err = c.Execute(t.Context(), usecase.CancelOrderCommand{Owner: "shop", OrderID: "o-1", Reason: "no", ExpectedVersion: expected})
+		return calls, err
+	}
+
+	t.Run("is nothing to a caller that accepts any version", func(t *testing.T) {
+		t.Parallel()
+		calls, err := race(t, 0, 1)
+		require.NoError(t, err)
+		require.Equal(t, 2, calls)
+	})
+
+	t.Run("is told to a caller that expects a version", func(t *testing.T) {
+		t.Parallel()
+		calls, err := race(t, 1, 1)
+		require.ErrorIs(t, err, domain.ErrVersionConflict)
+		require.Equal(t, 1, calls)
+	})
+
+	t.Run("is not tried again for ever", func(t *testing.T) {
+		t.Parallel()
+		calls, err := race(t, 0, 100)
+		require.ErrorIs(t, err, domain.ErrVersionConflict)
+		require.Equal(t, 3, calls)
+	})
+}
+
 func TestGetOrder(t *testing.T) {
 	t.Parallel()
 	orders, cache := newMockReader(t), newMockCache(t)
@@ -245,6 +287,23 @@ func TestWatchOrder(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []domain.Snapshot{pending(1), cancelled}, sent)
 		require.True(t, *ended)
+	})
+
+	t.Run("sends a slow caller the latest state, not each one in between", func(t *testing.T) {
+		t.Parallel()
+		watch, reader, changed, _ := setup(t)
+		state := pending(1)
+		reader.EXPECT().Get(mock.Anything, "shop", "o-1").RunAndReturn(
+			func(context.Context, string, string) (domain.Snapshot, error) { return state, nil })
+		var sent []int64
+		err := watch.Execute(t.Context(), "shop", "o-1", 0, func(s domain.Snapshot) error {
+			sent = append(sent, s.Version)
+			state.Version, state.Status = 7, domain.Cancelled // What happens while this caller reads.
+			changed <- struct{}{}
+			return nil
+		})
+		require.NoError(t, err)
+		require.Equal(t, []int64{1, 7}, sent)
 	})
 
 	t.Run("sends nothing that the caller knows", func(t *testing.T) {

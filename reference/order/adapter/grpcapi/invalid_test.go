@@ -114,6 +114,11 @@ func invalidPlaces() (all []invalid) {
 		"items[0].unit_price", "items[0].unit_price.minor_units")
 	add("price above a million millions", func(r *request) { r.Items[0].UnitPrice.MinorUnits = 1_000_000_000_001 },
 		"items[0].unit_price.minor_units")
+	add("total above a million millions", func(r *request) { r.Items[0].Quantity, r.Items[0].UnitPrice.MinorUnits = 2, 1_000_000_000_000 }, "items")
+	add("total of a hundred of the dearest items", func(r *request) {
+		r.Items = slices.Repeat(r.GetItems()[:1], 100)
+		r.Items[0].Quantity, r.Items[0].UnitPrice.MinorUnits = 1000, 1_000_000_000_000
+	}, "items")
 	for _, currency := range []string{"", "eur", "EURO", "E1R"} {
 		add(fmt.Sprintf("currency %q", currency), func(r *request) {
 			r.Items = r.Items[:1]

@@ -44,7 +44,6 @@ var Errors = fault.Table{
 		Target: domain.ErrIdempotencyMismatch, Code: fault.FailedPrecondition, Reason: "IDEMPOTENCY_KEY_REUSED",
 		Message: "the idempotency key was used for another request",
 	},
-	{Target: domain.ErrAmountOverflow, Code: fault.InvalidArgument, Message: "the total of the order is too large"},
 	{Target: domain.ErrInvalidOrder, Code: fault.InvalidArgument, Message: "the order is not valid"},
 }
 
@@ -56,6 +55,9 @@ func (s *Service) PlaceOrder(ctx context.Context, req *orderv1.PlaceOrderRequest
 		CustomerID:     req.GetCustomerId(),
 		Items:          itemsFromProto(req.GetItems()),
 	})
+	if errors.Is(err, domain.ErrAmountOverflow) { // The one rule about a field that validation cannot state.
+		return nil, fault.Invalid(fault.Violation{Field: "items", Description: "the total of the order is too large"})
+	}
 	if err != nil {
 		return nil, err
 	}

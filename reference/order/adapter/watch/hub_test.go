@@ -114,6 +114,26 @@ func TestHub(t *testing.T) {
 		})
 	})
 
+	t.Run("does not wait for a watcher that reads nothing, who then hears of the latest change", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			h, o := setup(t, zap.NewNop())
+			slow, endSlow, err := h.Subscribe("a")
+			require.NoError(t, err)
+			defer endSlow()
+			quick, endQuick, err := h.Subscribe("a")
+			require.NoError(t, err)
+			defer endQuick()
+			for version := int64(2); version <= 20; version++ {
+				o.set("a", version, nil)
+				time.Sleep(300 * time.Millisecond)
+				require.True(t, drained(quick))
+			}
+			require.True(t, drained(slow))
+			require.False(t, drained(slow), "many changes are one value")
+		})
+	})
+
 	t.Run("asks nothing while nobody watches, and once for all who do", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
