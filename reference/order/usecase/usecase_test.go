@@ -180,6 +180,7 @@ func TestCancelOrder_conflict(t *testing.T) {
 	t.Parallel()
 	// race cancels an order that somebody else changes the given number of times meanwhile.
 	race := func(t *testing.T, expected int64, changes int) (calls int, err error) {
+		t.Helper()
 		orders, listener := newMockUpdater(t), newMockListener(t)
 		orders.EXPECT().Update(mock.Anything, "shop", "o-1", mock.Anything).RunAndReturn(
 			func(_ context.Context, _, _ string, change func(*domain.Order) error) (domain.Snapshot, error) {
