@@ -3,6 +3,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -35,8 +36,18 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("order", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	show := flags.Bool("config", false, "print the effective configuration, secrets masked, and exit")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+	version := flags.Bool("version", false, "print the version and exit")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return platformfx.ExitOK
+	case err != nil:
 		return platformfx.ExitUsage
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "order takes no arguments, only flags: %q\n", flags.Args())
+		return platformfx.ExitUsage
+	case *version:
+		fmt.Fprintln(stdout, "order", buildVersion())
+		return platformfx.ExitOK
 	}
 	cfg, err := Load(environ)
 	if err == nil && *show {
@@ -75,7 +86,7 @@ func New(cfg Config, out io.Writer) fx.Option {
 			func(orders *store.Orders, logger *zap.Logger) *watch.Hub { return watch.NewHub(orders, logger) },
 			newService,
 		),
-		fx.Invoke(migrateInDevelopment(cfg)),
+		migrateOnStart(cfg),
 		fx.Invoke(func(s *grpcserver.Server, service *grpcapi.Service) { orderv1.RegisterOrderServiceServer(s, service) }),
 		platformfx.Loop[*store.KeyCleaner]("idempotency key cleaner", grpcserver.StageIntake),
 		platformfx.Loop[*watch.Hub]("order watch hub", grpcserver.StageFinish),
@@ -109,13 +120,12 @@ func rateLimit(perSecond int, client *redis.Client, logger *zap.Logger, reg prom
 	}), nil
 }
 
-// migrateInDevelopment applies the migrations before the service serves. Elsewhere that is a step
-// of the deployment, which runs once and before the rollout.
-func migrateInDevelopment(cfg Config) func(fx.Lifecycle, *zap.Logger) {
-	return func(lc fx.Lifecycle, logger *zap.Logger) {
-		if cfg.Telemetry.Environment != telemetry.Development {
-			return
-		}
+// migrateOnStart applies the migrations before the service serves, if the configuration says so.
+func migrateOnStart(cfg Config) fx.Option {
+	if !cfg.MigrateOnStart {
+		return fx.Options()
+	}
+	return fx.Invoke(func(lc fx.Lifecycle, logger *zap.Logger) {
 		lc.Append(fx.StartHook(func(ctx context.Context) error {
 			applied, err := migrate.Up(ctx, cfg.Database.URL, outbox.Migrations(), migrate.Component{Name: "order", FS: migrations.FS})
 			for _, a := range applied {
@@ -123,7 +133,14 @@ func migrateInDevelopment(cfg Config) func(fx.Lifecycle, *zap.Logger) {
 			}
 			return err
 		}))
-	}
+	})
+}
+
+// buildVersion is the version that logs, traces and metrics name.
+func buildVersion() string {
+	var t telemetry.Config
+	t.SetDefaults()
+	return t.ServiceVersion
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -97,8 +97,8 @@ func (t *tokens) authenticate(ctx context.Context, _ string) (grpcserver.Princip
 	return grpcserver.Principal{ID: id}, nil
 }
 
-// reload reads a changed file, looking at most once a second. A broken one is logged and the last
-// good one kept.
+// reload reads a changed file, looking at most once a second. A broken one is logged once and the
+// last good one kept.
 func (t *tokens) reload() {
 	t.mu.RLock()
 	fresh := time.Since(t.checked) < time.Second
@@ -132,12 +132,13 @@ func (t *tokens) load() error {
 		return fmt.Errorf("read AUTH_TOKENS_FILE: %w", err)
 	}
 	principals, err := parseTokens(content)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.modified, t.checked = info.ModTime(), time.Now() // Also of a broken file: it is read once.
 	if err != nil {
 		return fmt.Errorf("read AUTH_TOKENS_FILE %s: %w", t.file, err)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.principals, t.modified, t.checked = principals, info.ModTime(), time.Now()
+	t.principals = principals
 	return nil
 }
 

@@ -81,6 +81,24 @@ func TestNewAuthenticator(t *testing.T) {
 		require.NotContains(t, logs.All()[0].ContextMap()["error"], "what is this")
 	})
 
+	t.Run("complains once of a broken file", func(t *testing.T) {
+		t.Parallel()
+		file := filepath.Join(t.TempDir(), "tokens")
+		require.NoError(t, os.WriteFile(file, []byte(tokenLine("shop", "s3cret")), 0o600))
+		core, logs := observer.New(zap.ErrorLevel)
+		known := &tokens{file: file, logger: zap.New(core)}
+		require.NoError(t, known.load())
+		require.NoError(t, os.WriteFile(file, []byte("what is this"), 0o600))
+		require.NoError(t, os.Chtimes(file, time.Now(), time.Now().Add(-time.Hour)))
+		for range 3 {
+			known.checked = time.Time{} // long ago
+			known.reload()
+		}
+		require.Equal(t, 1, logs.Len())
+		_, err := known.authenticate(with(t.Context(), "Bearer s3cret"), "/m")
+		require.NoError(t, err)
+	})
+
 	t.Run("does not start without tokens", func(t *testing.T) {
 		t.Parallel()
 		file := filepath.Join(t.TempDir(), "tokens")

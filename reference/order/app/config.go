@@ -24,6 +24,9 @@ type Config struct {
 	Auth      AuthConfig
 	// RateLimit is how many calls a second each caller may make; 0 for any number.
 	RateLimit int `env:"RATE_LIMIT"`
+	// MigrateOnStart applies the migrations before the service serves. Load sets it in development
+	// only: elsewhere that is a step of the deployment, which runs once and before the rollout.
+	MigrateOnStart bool
 }
 
 // Load reads the configuration from environ. What depends on the environment is prefilled, so that
@@ -39,6 +42,7 @@ func Load(environ []string) (Config, error) {
 	default:
 		cfg.Server.Reflection = true
 		cfg.Server.DrainDelay = 0
+		cfg.MigrateOnStart = true
 	}
 	err := config.Load(environ, &cfg)
 	return cfg, err

@@ -18,18 +18,19 @@ func TestLoad(t *testing.T) {
 	t.Run("the environment decides what is safe there", func(t *testing.T) {
 		t.Parallel()
 		for environment, want := range map[string]struct {
-			delay      time.Duration
-			reflection bool
+			delay               time.Duration
+			reflection, migrate bool
 		}{
-			"":            {0, true},
-			"development": {0, true},
-			"staging":     {5 * time.Second, true},
-			"production":  {5 * time.Second, false},
+			"":            {0, true, true},
+			"development": {0, true, true},
+			"staging":     {5 * time.Second, true, false},
+			"production":  {5 * time.Second, false, false},
 		} {
 			cfg, err := load("ENVIRONMENT="+environment, "AUTH_MODE=token", "AUTH_TOKENS_FILE=x")
 			require.NoError(t, err, environment)
 			require.Equal(t, want.delay, cfg.Server.DrainDelay, environment)
 			require.Equal(t, want.reflection, cfg.Server.Reflection, environment)
+			require.Equal(t, want.migrate, cfg.MigrateOnStart, environment)
 			require.Equal(t, "order", cfg.Telemetry.ServiceName)
 		}
 	})
