@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/baggage"
@@ -19,7 +18,7 @@ import (
 
 const (
 	correlationHeader = "x-correlation-id"
-	correlationMax    = 128
+	requestedMax      = 128
 )
 
 // call is one RPC from its first byte to its status.
@@ -105,7 +104,7 @@ func correlate(ctx context.Context) context.Context {
 	if ids := metadata.ValueFromIncomingContext(ctx, correlationHeader); len(ids) > 0 {
 		id = ids[0]
 	}
-	if id = sanitize(id); id == given {
+	if id = correlation.Sanitize(id); id == given {
 		return ctx
 	}
 	return correlation.With(ctx, id)
@@ -169,16 +168,4 @@ func (s *Server) unknownMethod(m *method) grpc.StreamHandler {
 	return s.stream(m, func(any, grpc.ServerStream) error {
 		return fault.New(fault.Unimplemented, "unknown service or method")
 	})
-}
-
-// sanitize keeps of a caller's id what is safe in logs and headers.
-func sanitize(id string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-_.:", r):
-			return r
-		default:
-			return -1
-		}
-	}, id[:min(len(id), correlationMax)])
 }

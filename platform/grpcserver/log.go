@@ -53,7 +53,7 @@ func (c *call) log(ctx context.Context) {
 	}
 	if c.service == unknown {
 		c.requested, _ = grpc.Method(ctx)
-		c.requested = c.requested[:min(len(c.requested), correlationMax)]
+		c.requested = c.requested[:min(len(c.requested), requestedMax)]
 	}
 	c.field[0] = zap.Inline(c)
 	entry.Write(c.field[:]...)

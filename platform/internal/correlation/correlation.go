@@ -6,6 +6,7 @@ package correlation
 
 import (
 	"context"
+	"strings"
 
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
@@ -43,4 +44,19 @@ func With(ctx context.Context, id string) context.Context {
 		return ctx
 	}
 	return baggage.ContextWithBaggage(ctx, bag)
+}
+
+// maxLength is of what [Sanitize] keeps, in bytes.
+const maxLength = 128
+
+// Sanitize keeps of a stranger's id what is safe in logs and headers.
+func Sanitize(id string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-_.:", r):
+			return r
+		default:
+			return -1
+		}
+	}, id[:min(len(id), maxLength)])
 }

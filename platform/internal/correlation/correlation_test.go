@@ -48,3 +48,10 @@ func TestWith(t *testing.T) {
 		require.Empty(t, correlation.ID(correlation.With(t.Context(), string([]byte{0xff}))))
 	})
 }
+
+func TestSanitize(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "cart-17_a.b:Z", correlation.Sanitize("cart-17_a.b:Z"))
+	require.Equal(t, "abc", correlation.Sanitize("a\nb\x00 \"c\"é"))
+	require.Len(t, correlation.Sanitize(strings.Repeat("a", 500)), 128)
+}
