@@ -43,8 +43,10 @@ func children(t *testing.T, pool *pgxpool.Pool, aggregate string) []string {
 func TestTable_indexes(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
-	require.Equal(t, []string{"outbox_0 (xid, id)", "outbox_1 (xid, id)", "outbox_2 (xid, id)"}, rows[string](t, pool, `
-		select tablename || ' ' || substring(indexdef from '\(.*\)') from pg_indexes
+	require.Equal(t, []string{
+		"outbox_0 brin (id, created_at)", "outbox_0 btree (xid, id)", "outbox_1 brin (id, created_at)", "outbox_1 btree (xid, id)",
+		"outbox_2 brin (id, created_at)", "outbox_2 btree (xid, id)",
+	}, rows[string](t, pool, `select tablename || ' ' || substring(indexdef from '(?:brin|btree) \([^)]*\)') from pg_indexes
 		where schemaname = 'slipway' and tablename ~ '^outbox_\d' order by 1`))
 	require.Equal(t, []int64{1}, rows[int64](t, pool, "select seqcache from pg_sequence where seqrelid = 'slipway.outbox_id_seq'::regclass"))
 }

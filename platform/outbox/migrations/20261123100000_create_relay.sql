@@ -1,0 +1,102 @@
+-- Where each sink is, who publishes to it, and what is held back.
+-- docs/adr/0007-outbox-relay.md says why it has this shape.
+
+-- False for an event whose transaction does not wait for the disk: it can be seen
+-- before it is safe.
+ALTER TABLE slipway.outbox
+    ADD COLUMN durable boolean NOT NULL DEFAULT current_setting('synchronous_commit') <> 'off';
+
+-- A few bytes for each sixteen pages: a backlog is read by ranges of ids, a replay
+-- begins at a time. Inserts do not notice it.
+CREATE INDEX outbox_ids ON slipway.outbox USING brin (id, created_at) WITH (pages_per_range = 16, autosummarize = on);
+
+-- One row a sink. It is written with each batch: HOT updates of a page that has
+-- room.
+CREATE TABLE slipway.outbox_sink (
+    sink              text        PRIMARY KEY,
+    -- Every event that is visible in it is published, or parked.
+    snapshot          pg_snapshot NOT NULL DEFAULT '3:3:',
+    -- Events of transactions that were not known to the snapshot have larger ids.
+    floor             bigint      NOT NULL DEFAULT 0,
+    -- The window that is being worked through in pieces, if there is one: the
+    -- snapshot at its end, its highest id, the floor that comes with it, and the
+    -- id up to which it is done.
+    target            pg_snapshot,
+    target_high       bigint,
+    target_floor      bigint,
+    target_done       bigint,
+    -- The cluster that the snapshots belong to. NULL when it may not be asked.
+    system_identifier bigint,
+    -- The lease: a replica that takes over increments term, one that lives beat.
+    term              bigint      NOT NULL DEFAULT 0,
+    beat              bigint      NOT NULL DEFAULT 0,
+    holder            text,
+    paused_at         timestamptz,
+    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- When the last batch was published.
+    published_at      timestamptz
+) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+
+-- An aggregate whose first event here could not be published. next_attempt_at is
+-- NULL when only an operator can help.
+CREATE TABLE slipway.outbox_parked_aggregate (
+    sink            text        NOT NULL REFERENCES slipway.outbox_sink ON DELETE CASCADE,
+    aggregate_type  text        NOT NULL,
+    aggregate_id    text        NOT NULL,
+    error           text        NOT NULL,
+    attempts        int         NOT NULL,
+    redrives        int         NOT NULL DEFAULT 0,
+    parked_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_attempt_at timestamptz,
+    PRIMARY KEY (sink, aggregate_type, aggregate_id)
+);
+
+-- The events that wait, the failed one and all later ones of its aggregate, whole:
+-- the rotation does not wait for them.
+CREATE TABLE slipway.outbox_parked (
+    sink              text        NOT NULL,
+    aggregate_type    text        NOT NULL,
+    aggregate_id      text        NOT NULL,
+    id                bigint      NOT NULL,
+    created_at        timestamptz NOT NULL,
+    aggregate_version bigint      NOT NULL,
+    event_id          uuid        NOT NULL,
+    event_version     int         NOT NULL,
+    event_type        text        NOT NULL,
+    payload           bytea       NOT NULL,
+    headers           text        NOT NULL,
+    PRIMARY KEY (sink, aggregate_type, aggregate_id, id),
+    FOREIGN KEY (sink, aggregate_type, aggregate_id) REFERENCES slipway.outbox_parked_aggregate ON DELETE CASCADE
+);
+
+ALTER TABLE slipway.outbox_parked ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE INDEX outbox_parked_event_id ON slipway.outbox_parked (event_id);
+
+-- Requests to publish again what was published. done is the id up to which it has
+-- been done.
+CREATE TABLE slipway.outbox_replay (
+    replay       bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sink         text        NOT NULL REFERENCES slipway.outbox_sink ON DELETE CASCADE,
+    since        timestamptz NOT NULL,
+    snapshot     pg_snapshot NOT NULL,
+    done         bigint      NOT NULL,
+    high         bigint      NOT NULL,
+    published    bigint      NOT NULL DEFAULT 0,
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at  timestamptz
+);
+
+CREATE INDEX outbox_replay_open ON slipway.outbox_replay (sink, replay) WHERE finished_at IS NULL;
+
+-- What operators did.
+CREATE TABLE slipway.outbox_journal (
+    entry  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    who    text        NOT NULL,
+    action text        NOT NULL,
+    sink   text,
+    reason text        NOT NULL,
+    detail text        NOT NULL
+);

@@ -1,0 +1,251 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"github.com/slipwayhq/slipway/platform/broker"
+)
+
+// patience is how often an event is tried in place when nothing shows that the
+// broker is well, before it is parked.
+const patience = 5
+
+// publish settles one chunk after the other. Between them it does what operators
+// asked for: being the only one that publishes, it keeps the order of each aggregate
+// without a lock. No new work is begun when soft has ended; hard ends what is
+// running.
+func (t *term) publish(soft, hard context.Context) error {
+	if err := t.loadParked(hard); err != nil {
+		return quiet(hard, err)
+	}
+	for soft.Err() == nil {
+		wanted := *t.wanted.Load()
+		if wanted.paused {
+			select {
+			case <-soft.Done():
+			case <-t.control:
+			}
+			continue
+		}
+		busy, err := t.serve(soft, hard, wanted)
+		if err != nil {
+			return quiet(hard, err)
+		}
+		if err := t.turn(soft, hard, busy); err != nil {
+			return quiet(hard, err)
+		}
+	}
+	return nil
+}
+
+// turn settles the next chunk. If there is other work it does not wait for one.
+func (t *term) turn(soft, hard context.Context, busy bool) error {
+	if busy {
+		select {
+		case c := <-t.chunks:
+			return t.settle(soft, hard, c)
+		default:
+			return nil
+		}
+	}
+	select {
+	case <-soft.Done():
+		return nil
+	case <-t.control:
+		return nil
+	case c := <-t.chunks:
+		return t.settle(soft, hard, c)
+	}
+}
+
+// batch is the part of a chunk that is on its way.
+type batch struct {
+	events   []stored
+	messages []broker.Message
+	invalid  []error // why an event cannot be a message
+	tries    map[int64]int
+}
+
+func newBatch(n int) *batch {
+	return &batch{events: make([]stored, 0, n), messages: make([]broker.Message, 0, n), tries: map[int64]int{}}
+}
+
+func (b *batch) add(e stored, m broker.Message, invalid error) {
+	b.events, b.messages, b.invalid = append(b.events, e), append(b.messages, m), append(b.invalid, invalid)
+}
+
+// settle publishes or parks every event of the chunk and stores the position.
+// While the broker is away it tries on.
+func (t *term) settle(soft, hard context.Context, c chunk) error {
+	t.m.pending(c.events)
+	defer t.m.pending(nil)
+	parking := parking{}
+	todo := newBatch(len(c.events))
+	for _, e := range c.events {
+		if t.parked[e.aggregate()] {
+			parking.behind(e)
+			continue
+		}
+		m, err := e.message()
+		todo.add(e, m, err)
+	}
+	pause := t.cfg.MinBackoff
+	for {
+		todo = t.attempt(hard, todo, parking)
+		if len(todo.events) == 0 {
+			break
+		}
+		if wait(soft, pause); soft.Err() != nil {
+			return nil // what is not settled is read again in the next term
+		}
+		if !t.ledger.holds() {
+			return errDoubt
+		}
+		pause = min(2*pause, t.cfg.MaxBackoff)
+	}
+	if err := t.ledger.save(hard, c.after, true, parking.store(hard, t.cfg.Sink)); err != nil {
+		return err
+	}
+	t.tally.settled(len(c.events))
+	return t.park(hard, parking)
+}
+
+// attempt publishes once and returns what has to be tried again.
+func (t *term) attempt(ctx context.Context, b *batch, p parking) *batch {
+	if !t.ledger.holds() {
+		return b // the caller asks again
+	}
+	fates := t.send(ctx, b)
+	return t.judge(b, fates, p)
+}
+
+// send publishes what is a message and returns the fate of each event.
+func (t *term) send(ctx context.Context, b *batch) []error {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.PublishTimeout)
+	defer cancel()
+	good, index := b.messages, []int(nil)
+	fates := make([]error, len(b.messages))
+	for i, err := range b.invalid {
+		if err != nil || index != nil {
+			if index == nil {
+				good, index = append([]broker.Message{}, b.messages[:i]...), upTo(i)
+			}
+			if fates[i] = err; err == nil {
+				good, index = append(good, b.messages[i]), append(index, i)
+			}
+		}
+	}
+	if len(good) == 0 {
+		return fates
+	}
+	outcomes := broker.Outcomes(t.pub.Publish(ctx, good), len(good))
+	if index == nil {
+		return outcomes
+	}
+	for i, at := range index {
+		fates[at] = outcomes[i]
+	}
+	return fates
+}
+
+func upTo(n int) []int {
+	all := make([]int, n, 2*n+1)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// judge decides what becomes of each event. After one that was not acknowledged the
+// later ones of its aggregate share its fate.
+func (t *term) judge(b *batch, fates []error, p parking) *batch {
+	again := newBatch(0)
+	again.tries = b.tries
+	held := map[aggregate]bool{} // whether those that follow are parked
+	well := false
+	for _, err := range fates {
+		well = well || err == nil
+	}
+	for i := range b.events {
+		e, err := b.events[i], fates[i]
+		a := e.aggregate()
+		if parked, ok := held[a]; ok {
+			if parked {
+				p.behind(e)
+			} else if err != nil {
+				again.add(e, b.messages[i], b.invalid[i])
+			}
+			continue
+		}
+		if err == nil {
+			t.acknowledged(e)
+			continue
+		}
+		held[a] = t.failed(e, err, b.tries, well, p)
+		if !held[a] {
+			again.add(e, b.messages[i], b.invalid[i])
+		}
+	}
+	return again
+}
+
+func (t *term) acknowledged(e stored) {
+	t.m.published.Inc()
+	t.m.latency.Observe(max(0, t.m.dbNow().Sub(e.createdAt).Seconds()))
+}
+
+// failed tells whether the event is to be parked, and notes that.
+func (t *term) failed(e stored, err error, tries map[int64]int, well bool, p parking) bool {
+	class := classify(err)
+	t.m.failures.WithLabelValues(class).Inc()
+	tries[e.id]++
+	first := tries[e.id] == 1
+	switch {
+	case class == classRefused:
+		p.first(e, err, 1, never)
+	case class == classOther && (well || tries[e.id] >= patience):
+		p.first(e, err, tries[e.id], t.cfg.MinBackoff)
+	default:
+		if first {
+			t.log.Warn("cannot publish, trying on", zap.Stringer("event_id", e.eventID), zap.String("class", class), zap.Error(err))
+		}
+		return false
+	}
+	t.log.Error("cannot publish, parked the aggregate", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType),
+		zap.String("aggregate_type", e.aggregateType), zap.String("aggregate_id", e.aggregateID), zap.String("class", class), zap.Error(err))
+	return true
+}
+
+// classify says what an error of the broker means for the event.
+func classify(err error) string {
+	switch {
+	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrSkipped), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return classUnavailable
+	case errors.Is(err, broker.ErrRefused):
+		return classRefused
+	default:
+		return classOther
+	}
+}
+
+// serve does a piece of what operators asked for, and tells whether there is more.
+func (t *term) serve(soft, hard context.Context, wanted state) (busy bool, err error) {
+	if wanted.redrive {
+		if err := t.redrive(soft, hard); err != nil {
+			return false, err
+		}
+	}
+	if !wanted.replay {
+		return false, nil
+	}
+	return t.replay(hard)
+}
+
+// within runs fn in a transaction of the term.
+func (t *term) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return t.ledger.within(ctx, fn)
+}

@@ -1,0 +1,122 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+)
+
+// openReplay is a request to publish again what was published since some time.
+type openReplay struct {
+	id             int64
+	since          time.Time
+	snapshot       string
+	done, high     int64
+	publishedSoFar int64
+}
+
+// replayed says which events a replay is about: those that were settled when it was
+// asked for, but not those that are parked, which have not been published yet. $1 is
+// the snapshot, $2 the time, $3 and $4 the range of ids, $5 the sink.
+const replayed = `FROM $CHILD e WHERE id > $3 AND id <= $4 AND created_at >= $2 AND pg_visible_in_snapshot(xid, $1)
+    AND NOT EXISTS (SELECT FROM slipway.outbox_parked p WHERE p.sink = $5 AND p.event_id = e.event_id)`
+
+// replay publishes the next batch of the oldest open request, and tells whether there
+// is more to do. It takes turns with the live events.
+func (t *term) replay(ctx context.Context) (more bool, err error) {
+	var r openReplay
+	err = t.pool.QueryRow(ctx, `SELECT replay, since, snapshot::text, done, high, published FROM slipway.outbox_replay
+		WHERE sink = $1 AND finished_at IS NULL ORDER BY replay LIMIT 1`, t.cfg.Sink).
+		Scan(&r.id, &r.since, &r.snapshot, &r.done, &r.high, &r.publishedSoFar)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read outbox replay: %w", err)
+	}
+	events, upTo, err := t.replayBatch(ctx, r)
+	if err != nil {
+		return false, fmt.Errorf("read events to replay: %w", err)
+	}
+	if !t.ledger.holds() {
+		return false, errDoubt
+	}
+	ok := t.repeat(ctx, r.id, events)
+	if !ok {
+		wait(ctx, t.cfg.MinBackoff)
+		return true, nil // some may be there twice; that is what a replay is
+	}
+	return upTo < r.high, t.replayDone(ctx, r, upTo, len(events))
+}
+
+// replayBatch reads the next events of a replay and up to which id they are
+// complete.
+func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, upTo int64, err error) {
+	width := int64(t.cfg.Batch)
+	sql := union(fmt.Sprintf("SELECT %s %s ORDER BY id LIMIT %d", rowColumns, replayed, t.cfg.Batch))
+	t.ledger.mu.Lock()
+	defer t.ledger.mu.Unlock()
+	for upTo = r.done; upTo < r.high && len(events) == 0; {
+		lo := upTo
+		upTo = min(lo+width, r.high)
+		rows, err := t.ledger.conn.Query(ctx, sql, binaryFormat, r.snapshot, r.since, lo, upTo, t.cfg.Sink)
+		if err != nil {
+			return nil, 0, err
+		}
+		if events, err = collect(rows, nil, nil); err != nil {
+			return nil, 0, err
+		}
+		width = min(2*width, 64*int64(t.cfg.Batch))
+	}
+	sortByID(events)
+	if len(events) >= t.cfg.Batch {
+		events = events[:t.cfg.Batch]
+		upTo = events[len(events)-1].id
+	}
+	return events, upTo, nil
+}
+
+// repeat publishes the events under new ids for the broker's own deduplication, and
+// the same ids for consumers. An event that the broker refuses is left out.
+func (t *term) repeat(ctx context.Context, replay int64, events []stored) bool {
+	b := newBatch(len(events))
+	for _, e := range events {
+		m, invalid := e.message()
+		m.DedupID = m.ID + "/replay-" + strconv.FormatInt(replay, 10)
+		b.add(e, m, invalid)
+	}
+	for i, err := range t.send(ctx, b) {
+		class := classRefused
+		if err != nil {
+			class = classify(err)
+			t.m.failures.WithLabelValues(class).Inc()
+		} else {
+			t.m.published.Inc()
+		}
+		if class != classRefused {
+			t.log.Warn("cannot replay, trying on", zap.Stringer("event_id", events[i].eventID), zap.Error(err))
+			return false
+		}
+	}
+	return true
+}
+
+func (t *term) replayDone(ctx context.Context, r openReplay, upTo int64, published int) error {
+	err := t.within(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE slipway.outbox_replay SET done = $2, published = published + $3,
+			finished_at = CASE WHEN $2 >= high THEN clock_timestamp() END WHERE replay = $1`, r.id, upTo, published)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("store progress of replay: %w", err)
+	}
+	if upTo >= r.high {
+		t.log.Info("replay finished", zap.Int64("replay", r.id), zap.Int64("events", r.publishedSoFar+int64(published)))
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// finishTimeout bounds what a relay still does when it is told to end.
+const finishTimeout = 2 * time.Second
+
+// errDoubt ends a term whose lease may have been taken, because it could not be
+// renewed in time.
+var errDoubt = errors.New("the lease could not be renewed in time")
+
+// term is the time for which one replica holds the lease: one loop reads, one
+// publishes what was read, one gives signs of life, one looks after the rest.
+type term struct {
+	*Relay
+	ledger *ledger
+	start  position
+	tally  *tally
+
+	chunks   chan chunk
+	control  chan struct{} // something in wanted has changed
+	wanted   atomic.Pointer[state]
+	measure  chan struct{} // the backlog has to be counted
+	parked   map[aggregate]bool
+	finished chan struct{} // the publishing loop has ended
+}
+
+func newTerm(r *Relay, l *ledger, pos position) *term {
+	t := &term{
+		Relay: r, ledger: l, start: pos, tally: newTally(pos),
+		chunks: make(chan chunk), control: make(chan struct{}, 1), measure: make(chan struct{}, 1),
+		finished: make(chan struct{}),
+	}
+	t.wanted.Store(&state{})
+	return t
+}
+
+// run leads until the lease is lost or ctx ends. Then it finishes the publication
+// that is running, stores the position and gives the lease back.
+func (t *term) run(ctx context.Context) error {
+	hard, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		wait(hard, finishTimeout)
+		stop()
+	})()
+	group, hard := errgroup.WithContext(hard)
+	soft, end := context.WithCancel(hard) // ends when no new work is to be begun
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+
+	group.Go(func() error { return t.read(soft) })
+	group.Go(func() error {
+		defer close(t.finished)
+		return t.publish(soft, hard)
+	})
+	group.Go(func() error { return t.live(hard) })
+	group.Go(func() error { return t.listen(soft) })
+	group.Go(func() error { return t.maintain(soft) })
+	err := group.Wait()
+	if ctx.Err() != nil && err == nil {
+		err = t.ledger.free(context.WithoutCancel(ctx))
+	}
+	return err
+}
+
+// live gives signs of life until publishing has ended, and learns what operators
+// want.
+func (t *term) live(ctx context.Context) error {
+	ticker := time.NewTicker(t.cfg.Lease / 3)
+	defer ticker.Stop()
+	for {
+		now, err := t.ledger.beat(ctx)
+		if err != nil {
+			return quiet(ctx, err)
+		}
+		if old := t.wanted.Swap(&now); *old != now || now.redrive || now.replay {
+			signal(t.control)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.finished:
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// listen waits for other replicas to say that there are events. Without the
+// connection the relay still polls.
+func (t *term) listen(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := t.hear(ctx)
+		if ctx.Err() == nil {
+			t.log.Warn("cannot listen for events of other replicas, polling goes on", zap.Error(err))
+			wait(ctx, time.Second)
+		}
+	}
+	return nil
+}
+
+func (t *term) hear(ctx context.Context) error {
+	conn, done, err := t.own(ctx, "LISTEN "+channel)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for notification: %w", err)
+		}
+		if n.Payload == t.cfg.Sink {
+			t.Wake()
+		}
+	}
+}
+
+// read reads ahead of the publishing loop, by one batch.
+func (t *term) read(ctx context.Context) error {
+	conn, done, err := t.own(ctx, "SELECT 1")
+	if err != nil {
+		return quiet(ctx, err)
+	}
+	defer done()
+	r, err := newReader(ctx, conn, t.cfg.Batch, t.start, t.ledger.latest)
+	if err != nil {
+		return quiet(ctx, err)
+	}
+	backlog := t.start.target != nil
+	if backlog {
+		signal(t.measure)
+	}
+	for {
+		began := time.Now()
+		c, err := r.next(ctx)
+		if err != nil {
+			return quiet(ctx, err)
+		}
+		if complete := r.pos.target == nil && !backlog; complete {
+			t.tally.window(c.events, r.pos)
+		} else if r.pos.target != nil && !backlog {
+			signal(t.measure)
+		}
+		backlog = r.pos.target != nil
+		t.m.sync(c.now)
+		if len(c.events) > 0 {
+			t.m.window.Observe(float64(len(c.events)))
+			if err := t.hand(ctx, conn, c); err != nil {
+				return quiet(ctx, err)
+			}
+		}
+		if !backlog {
+			t.rest(ctx, began, len(c.events))
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// hand gives a chunk to the publishing loop, when it is safe from a crash of the
+// database.
+func (t *term) hand(ctx context.Context, conn *pgx.Conn, c chunk) error {
+	if err := t.settleOnDisk(ctx, conn, c.events); err != nil {
+		return err
+	}
+	select {
+	case t.chunks <- c:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// settleOnDisk waits until what has been read survives a crash of the database. Only
+// events of transactions that did not wait for the disk themselves need it: they are
+// seen before they are safe, and a consumer could get an event of something that
+// never happened.
+func (t *term) settleOnDisk(ctx context.Context, conn *pgx.Conn, events []stored) error {
+	risky := 0
+	for i := range events {
+		if !events[i].durable {
+			risky++
+		}
+	}
+	if risky == 0 {
+		return nil
+	}
+	t.m.async.Add(float64(risky))
+	var at string
+	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at); err != nil {
+		return fmt.Errorf("ask for the end of the log: %w", err)
+	}
+	for {
+		var safe bool
+		if err := conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", at).Scan(&safe); err != nil {
+			return fmt.Errorf("ask for the end of the log on disk: %w", err)
+		}
+		if safe {
+			return nil
+		}
+		if wait(ctx, 10*time.Millisecond); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// rest waits for the next wake-up or poll, and at least for the linger, unless the
+// batch was full.
+func (t *term) rest(ctx context.Context, began time.Time, found int) {
+	if found >= t.cfg.Batch {
+		return
+	}
+	if found > 0 {
+		// More may have come meanwhile, from processes that cannot wake this one.
+		t.pause(ctx, 10*t.cfg.Linger)
+	} else {
+		t.pause(ctx, t.cfg.Poll)
+	}
+	if left := t.cfg.Linger - time.Since(began); left > 0 {
+		wait(ctx, left)
+	}
+}
+
+func (t *term) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.wake:
+	case <-timer.C:
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// quiet drops an error that is only the end of ctx.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
