@@ -1,0 +1,224 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
+	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
+	"github.com/slipwayhq/slipway/platform/outbox"
+)
+
+// drainTimeout bounds one drain.
+const drainTimeout = 5 * time.Minute
+
+// stock is a table of waiting events that several contenders drain copies of.
+type stock struct {
+	rows       int
+	reference  bool // not a relay: it is shown, but not called the best peer
+	contenders []*contender
+	database   *lab.Database
+}
+
+// contender drains a stock. rates are its events a second, one a run.
+type contender struct {
+	system.System
+
+	rates []float64
+}
+
+func contenders(systems ...system.System) []*contender {
+	all := make([]*contender, len(systems))
+	for i, s := range systems {
+		all[i] = &contender{System: s}
+	}
+	return all
+}
+
+// stocks are filled with events of one transaction each, but for River, which has a
+// way of its own. watermill's default sorts its whole backlog for each batch: with
+// fewer rows it is faster for each of them.
+func stocks(n int) []*stock {
+	return []*stock{
+		{rows: n, contenders: contenders(system.Slipway(outbox.Config{}))},
+		{rows: n, contenders: contenders(system.Claim(100), system.Claim(1000), system.Claim(5000))},
+		{rows: n, contenders: contenders(
+			system.WatermillQueue(system.WatermillOptions{Batch: 100}), system.WatermillQueue(system.WatermillOptions{Batch: 1000}))},
+		{rows: n / 6, contenders: contenders(
+			system.WatermillDefault(system.WatermillOptions{Batch: 100}), system.WatermillDefault(system.WatermillOptions{Batch: 1000}))},
+		{rows: n / 6, reference: true, contenders: contenders(system.River())},
+	}
+}
+
+func runDrain(ctx context.Context, b *bench) error {
+	n := pick(b.options, b.events, 300_000, 30_000)
+	runs := pick(b.options, b.runs, 3, 1)
+	if n > 1_000_000 {
+		return drainLong(ctx, b, n, runs)
+	}
+	all := stocks(n)
+	for _, s := range all {
+		if err := s.fill(ctx, b.server); err != nil {
+			return err
+		}
+	}
+	for run := range runs {
+		for i := range all { // each run begins with another one
+			s := all[(run+i)%len(all)]
+			for _, c := range s.contenders {
+				if err := c.drain(ctx, b, s, run); err != nil {
+					return fmt.Errorf("%s: %w", c.Name(), err)
+				}
+			}
+		}
+	}
+	b.print(drainLine(all, runs))
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, s.database.Drop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// fill stores the events once. Every run drains a copy.
+func (s *stock) fill(ctx context.Context, server *lab.Server) error {
+	db, err := server.Create(ctx)
+	if err != nil {
+		return err
+	}
+	s.database = db
+	first := s.contenders[0]
+	if err := first.Install(ctx, db.URL); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := first.Fill(ctx, db.URL, s.rows); err != nil {
+		return err
+	}
+	logf("  filled %d rows for %s in %s", s.rows, first.Name(), time.Since(begin).Round(time.Millisecond))
+	return lab.Exec(ctx, db.URL, "ANALYZE")
+}
+
+func (c *contender) drain(ctx context.Context, b *bench, s *stock, run int) error {
+	db, err := s.database.Copy(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Drop(ctx) }()
+	if err := b.server.Checkpoint(ctx); err != nil {
+		return err
+	}
+	took, _, err := drain(ctx, c.System, db.URL, s.rows)
+	if err != nil {
+		return err
+	}
+	rate := float64(s.rows) / took.Seconds()
+	c.rates = append(c.rates, rate)
+	logf("  run %d: %s drains %d events at %.0f/s", run+1, c.Name(), s.rows, rate)
+	return nil
+}
+
+// drain runs a relay until it has published n events. It returns the time from its
+// start, and that for each event after the first batch.
+func drain(ctx context.Context, sys system.System, url string, n int) (took, each time.Duration, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, drainTimeout, fmt.Errorf("did not drain %d events within %s", n, drainTimeout))
+	defer cancel()
+	sink := newCounter(n)
+	begin := time.Now()
+	stop, err := startRelay(ctx, sys, url, sink)
+	if err != nil {
+		return 0, 0, err
+	}
+	var late error
+	select {
+	case <-sink.done:
+		took = sink.last.Sub(begin)
+	case <-ctx.Done():
+		late = context.Cause(ctx)
+	case <-stop.ended:
+		late = errors.New("the relay has ended")
+	}
+	return took, sink.steady(), errors.Join(late, stop.stop())
+}
+
+// drainLine names the fastest peer at its best batch size. Ratios are those of the
+// runs, paired.
+func drainLine(all []*stock, runs int) *figure.Line {
+	ours := all[0].contenders[0]
+	var peers []*contender
+	for _, s := range all[1:] {
+		if !s.reference {
+			peers = append(peers, s.contenders...)
+		}
+	}
+	best := slices.MaxFunc(peers, func(a, b *contender) int {
+		return cmp.Compare(figure.Median(a.rates), figure.Median(b.rates))
+	})
+	line := figure.NewLine("B1").Rate("ours", figure.Median(ours.rates)).
+		Rate("best_peer", figure.Median(best.rates)).Text("peer_name", best.Name()).
+		Ratio("ratio", figure.PairedRatio(ours.rates, best.rates)).
+		Ratio("spread", figure.Spread(ours.rates)).Ratio("best_peer_spread", figure.Spread(best.rates)).
+		Int("runs", runs).Int("events", all[0].rows)
+	for _, s := range all[1:] {
+		for _, c := range s.contenders {
+			line.Rate(c.Name(), figure.Median(c.rates)).Int(c.Name()+"_rows", s.rows)
+			if c.Name() == "watermill_100" {
+				line.Ratio("ratio_watermill_default", figure.PairedRatio(ours.rates, c.rates))
+			}
+		}
+	}
+	return line
+}
+
+// drainLong shows whether an event of a long backlog costs more than one of a short
+// one. The events lie in transactions of a hundred: one by one would take an hour.
+func drainLong(ctx context.Context, b *bench, n, runs int) error {
+	const short, perTx = 100_000, 100
+	costs := make(map[int][]float64)
+	bases := make(map[int]*lab.Database)
+	for _, rows := range []int{short, n} {
+		db, err := b.server.Create(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = db.Drop(ctx) }()
+		bases[rows] = db
+		ours := system.Slipway(outbox.Config{})
+		if err := ours.Install(ctx, db.URL); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := system.FillBulk(ctx, db.URL, rows, perTx); err != nil {
+			return err
+		}
+		logf("  filled %d rows in %s", rows, time.Since(begin).Round(time.Millisecond))
+		if err := lab.Exec(ctx, db.URL, "ANALYZE"); err != nil {
+			return err
+		}
+	}
+	for run := range runs {
+		for _, rows := range []int{short, n} {
+			if err := b.server.Checkpoint(ctx); err != nil {
+				return err
+			}
+			// A sink of its own begins at the beginning, on the same rows.
+			ours := system.Slipway(outbox.Config{Sink: fmt.Sprintf("run%d", run)})
+			_, each, err := drain(ctx, ours, bases[rows].URL, rows)
+			if err != nil {
+				return err
+			}
+			costs[rows] = append(costs[rows], float64(each.Nanoseconds())/1e3)
+			logf("  run %d: %d events at %.3f us each", run+1, rows, float64(each.Nanoseconds())/1e3)
+		}
+	}
+	b.print(figure.NewLine("B1b").Ratio("ours_100k_us", figure.Median(costs[short])).
+		Ratio(fmt.Sprintf("ours_%dm_us", n/1_000_000), figure.Median(costs[n])).
+		Ratio("ratio", figure.PairedRatio(costs[n], costs[short])).Ratio("spread", figure.PairedSpread(costs[n], costs[short])).
+		Int("events", n).Int("runs", runs))
+	return nil
+}
