@@ -29,7 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(postgrestest.Closing(m)) }
 
 func setup(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()
-	cfg := postgres.Config{URL: postgrestest.New(tb, outbox.Migrations())}
+	return open(tb, postgrestest.New(tb, outbox.Migrations()))
+}
+
+// open returns a pool whose transactions wait for the disk, as in production.
+func open(tb testing.TB, url string) *pgxpool.Pool {
+	tb.Helper()
+	cfg := postgres.Config{URL: url + "&synchronous_commit=on", MaxConns: 20}
 	pool, err := postgres.Open(tb.Context(), cfg, nil, nil, nil)
 	require.NoError(tb, err)
 	tb.Cleanup(pool.Close)

@@ -17,6 +17,8 @@ const children = 3
 type chunk struct {
 	events []stored
 	after  position
+	// end is the snapshot that its window ends with.
+	end string
 	// now is the database's clock at the time of reading.
 	now time.Time
 }
@@ -35,19 +37,29 @@ type reader struct {
 	width int64
 }
 
-// session fixes the plans: each query has one index that it must use, and the
-// statistics of a table that is truncated all the time would suggest others.
-const session = `SET enable_seqscan = off; SET enable_sort = on; SET jit = off; SET max_parallel_workers_per_gather = 0;
+// The plans are fixed: each query has one index that it must use, and the statistics
+// of a table that is emptied all the time would suggest others. A window is read
+// through (xid, id). A range of ids is read through the BRIN index, though the
+// planner takes scanning all of the other one for cheaper.
+const (
+	session = `SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
 SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '10s'`
+	byID  = "SET enable_indexscan = off"
+	byXID = "SET enable_indexscan = on"
+)
 
 func newReader(ctx context.Context, conn *pgx.Conn, batch int, pos position, f func() fence) (*reader, error) {
 	if _, err := conn.Exec(ctx, session, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return nil, fmt.Errorf("prepare session of outbox reader: %w", err)
 	}
-	return &reader{
-		conn: conn, batch: batch, pos: pos, fence: f, width: int64(batch),
+	r := &reader{
+		conn: conn, batch: batch, pos: pos, fence: f,
 		pollSQL: pollSQL(batch), lateSQL: lateSQL(batch), partSQL: partSQL(batch),
-	}, nil
+	}
+	if pos.target == nil {
+		return r, nil
+	}
+	return r, r.begin(ctx)
 }
 
 // union writes one query for each child: addressed directly, they keep the order of
@@ -118,23 +130,30 @@ func (r *reader) poll(ctx context.Context) (c chunk, fits bool, err error) {
 	floor := f.floorFor(end, r.pos.floor)
 	if len(c.events) > r.batch {
 		r.pos.target = &target{end: end, high: high, floor: floor, lo: -1}
-		r.width = int64(r.batch)
-		return c, false, r.summarize(ctx)
+		return c, false, r.begin(ctx)
 	}
 	r.pos = position{done: end, floor: floor}
 	sortByID(c.events)
-	c.after = r.pos
+	c.after, c.end = r.pos, end.text
 	return c, true, nil
 }
 
-// summarize completes the index of ids, as far as that has not been done by itself.
-// Without the right to do so it is only slower.
-func (r *reader) summarize(ctx context.Context) error {
+// begin prepares for a target. The index of ids is completed, as far as that has not
+// been done by itself; without the right to do so reading is only slower.
+func (r *reader) begin(ctx context.Context) error {
+	r.width = int64(r.batch)
 	for i := range children {
 		_, err := r.conn.Exec(ctx, fmt.Sprintf("SELECT brin_summarize_new_values('slipway.outbox_%d_id_created_at_idx')", i))
 		if err != nil && r.conn.IsClosed() {
 			return fmt.Errorf("summarize outbox index: %w", err)
 		}
+	}
+	return r.plan(ctx, byID)
+}
+
+func (r *reader) plan(ctx context.Context, setting string) error {
+	if _, err := r.conn.Exec(ctx, setting); err != nil {
+		return fmt.Errorf("prepare session of outbox reader: %w", err)
 	}
 	return nil
 }
@@ -149,7 +168,10 @@ func (r *reader) part(ctx context.Context) (chunk, error) {
 		if err != nil {
 			return c, fmt.Errorf("read outbox backlog: %w", err)
 		}
-		if len(c.events) > 0 || r.pos.target == nil {
+		if r.pos.target == nil {
+			return c, r.plan(ctx, byXID)
+		}
+		if len(c.events) > 0 {
 			return c, nil
 		}
 	}
@@ -184,7 +206,7 @@ func (r *reader) step(ctx context.Context) (chunk, error) {
 	} else {
 		r.pos.target = &t
 	}
-	return chunk{events: events, after: r.pos, now: time.Time{}}, nil
+	return chunk{events: events, after: r.pos, end: t.end.text}, nil
 }
 
 // adapt widens the range over ids that were drawn and rolled back.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/slipwayhq/slipway/platform/postgres"
 )
 
 // openReplay is a request to publish again what was published since some time.
@@ -57,28 +59,38 @@ func (t *term) replay(ctx context.Context) (more bool, err error) {
 // replayBatch reads the next events of a replay and up to which id they are
 // complete.
 func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, upTo int64, err error) {
-	width := int64(t.cfg.Batch)
 	sql := union(fmt.Sprintf("SELECT %s %s ORDER BY id LIMIT %d", rowColumns, replayed, t.cfg.Batch))
-	t.ledger.mu.Lock()
-	defer t.ledger.mu.Unlock()
-	for upTo = r.done; upTo < r.high && len(events) == 0; {
-		lo := upTo
-		upTo = min(lo+width, r.high)
-		rows, err := t.ledger.conn.Query(ctx, sql, binaryFormat, r.snapshot, r.since, lo, upTo, t.cfg.Sink)
-		if err != nil {
-			return nil, 0, err
+	width := int64(t.cfg.Batch)
+	err = rangesOfIDs(ctx, t.pool, func(tx pgx.Tx) error {
+		for upTo = r.done; upTo < r.high && len(events) == 0; width = min(2*width, 64*int64(t.cfg.Batch)) {
+			lo := upTo
+			upTo = min(lo+width, r.high)
+			rows, err := tx.Query(ctx, sql, binaryFormat, r.snapshot, r.since, lo, upTo, t.cfg.Sink)
+			if err != nil {
+				return err
+			}
+			if events, err = collect(rows, nil, nil); err != nil {
+				return err
+			}
 		}
-		if events, err = collect(rows, nil, nil); err != nil {
-			return nil, 0, err
-		}
-		width = min(2*width, 64*int64(t.cfg.Batch))
-	}
+		return nil
+	})
 	sortByID(events)
 	if len(events) >= t.cfg.Batch {
 		events = events[:t.cfg.Batch]
 		upTo = events[len(events)-1].id
 	}
-	return events, upTo, nil
+	return events, upTo, err
+}
+
+// rangesOfIDs runs fn in a transaction with the plans for ranges of ids.
+func rangesOfIDs(ctx context.Context, db postgres.Beginner, fn func(tx pgx.Tx) error) error {
+	return postgres.InTx(ctx, db, postgres.TxOptions{ReadOnly: true}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off; SET LOCAL statement_timeout = '60s'", pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }
 
 // repeat publishes the events under new ids for the broker's own deduplication, and

@@ -83,17 +83,7 @@ func (t *tally) measure(ctx context.Context, conn *pgx.Conn, f fence) error {
 	if err != nil {
 		return err
 	}
-	var n int64
-	if from.target != nil { // it is the beginning of a term, and a part of the window is settled
-		n, err = count(ctx, conn, from, *from.target)
-		if err == nil {
-			var rest int64
-			rest, err = count(ctx, conn, from.target.after(), target{end: end, high: high, lo: -1})
-			n += rest
-		}
-	} else {
-		n, err = count(ctx, conn, from, target{end: end, high: high, lo: -1})
-	}
+	n, err := from.count(ctx, conn, target{end: end, high: high, lo: -1})
 	if err != nil {
 		return fmt.Errorf("count outbox backlog: %w", err)
 	}
@@ -101,16 +91,34 @@ func (t *tally) measure(ctx context.Context, conn *pgx.Conn, f fence) error {
 	return nil
 }
 
-// count counts the events of a window that are above its lo.
-func count(ctx context.Context, conn *pgx.Conn, from position, window target) (total int64, err error) {
+// rower is a connection or a transaction with the plans for ranges of ids.
+type rower interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// count counts the events between a position and the end of a window.
+func (p position) count(ctx context.Context, db rower, window target) (n int64, err error) {
+	if p.target == nil {
+		return count(ctx, db, p, window)
+	}
+	rest, err := count(ctx, db, p, *p.target)
+	if err != nil {
+		return 0, err
+	}
+	n, err = count(ctx, db, p.target.after(), window)
+	return n + rest, err
+}
+
+// count counts the events of one window that are above its lo.
+func count(ctx context.Context, db rower, from position, window target) (total int64, err error) {
 	var n int64
 	if late := from.done.late(window.end); window.lo < from.floor && len(late) > 0 {
-		if err := conn.QueryRow(ctx, countLateSQL, late, window.lo, from.floor).Scan(&total); err != nil {
+		if err := db.QueryRow(ctx, countLateSQL, late, window.lo, from.floor).Scan(&total); err != nil {
 			return 0, err
 		}
 	}
 	for lo := max(window.lo, from.floor); lo < window.high; lo += countWidth {
-		err := conn.QueryRow(ctx, countSQL, lo, min(lo+countWidth, window.high), from.done.text, window.end.text).Scan(&n)
+		err := db.QueryRow(ctx, countSQL, lo, min(lo+countWidth, window.high), from.done.text, window.end.text).Scan(&n)
 		if err != nil {
 			return 0, err
 		}

@@ -33,6 +33,7 @@ type term struct {
 	measure  chan struct{} // the backlog has to be counted
 	parked   map[aggregate]bool
 	finished chan struct{} // the publishing loop has ended
+	onDisk   string        // the snapshot whose events survive a crash
 }
 
 func newTerm(r *Relay, l *ledger, pos position) *term {
@@ -173,7 +174,7 @@ func (t *term) read(ctx context.Context) error {
 // hand gives a chunk to the publishing loop, when it is safe from a crash of the
 // database.
 func (t *term) hand(ctx context.Context, conn *pgx.Conn, c chunk) error {
-	if err := t.settleOnDisk(ctx, conn, c.events); err != nil {
+	if err := t.settleOnDisk(ctx, conn, c); err != nil {
 		return err
 	}
 	select {
@@ -186,18 +187,18 @@ func (t *term) hand(ctx context.Context, conn *pgx.Conn, c chunk) error {
 // settleOnDisk waits until what has been read survives a crash of the database. Only
 // events of transactions that did not wait for the disk themselves need it: they are
 // seen before they are safe, and a consumer could get an event of something that
-// never happened.
-func (t *term) settleOnDisk(ctx context.Context, conn *pgx.Conn, events []stored) error {
+// never happened. Once is enough for all pieces of a window.
+func (t *term) settleOnDisk(ctx context.Context, conn *pgx.Conn, c chunk) error {
 	risky := 0
-	for i := range events {
-		if !events[i].durable {
+	for i := range c.events {
+		if !c.events[i].durable {
 			risky++
 		}
 	}
-	if risky == 0 {
+	t.m.async.Add(float64(risky))
+	if risky == 0 || t.onDisk == c.end {
 		return nil
 	}
-	t.m.async.Add(float64(risky))
 	var at string
 	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at); err != nil {
 		return fmt.Errorf("ask for the end of the log: %w", err)
@@ -208,6 +209,7 @@ func (t *term) settleOnDisk(ctx context.Context, conn *pgx.Conn, events []stored
 			return fmt.Errorf("ask for the end of the log on disk: %w", err)
 		}
 		if safe {
+			t.onDisk = c.end
 			return nil
 		}
 		if wait(ctx, 10*time.Millisecond); ctx.Err() != nil {
