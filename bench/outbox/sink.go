@@ -55,9 +55,13 @@ func (c *counter) Publish(_ context.Context, messages []broker.Message) error {
 	return nil
 }
 
-// steady returns the time for each event from the first batch on.
-func (c *counter) steady() time.Duration {
+// drained returns what has come so far of a drain that began then.
+func (c *counter) drained(begin time.Time) drained {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last.Sub(c.first) / time.Duration(max(1, c.count-c.batch))
+	end := c.last
+	if c.count < c.want {
+		end = time.Now()
+	}
+	return drained{events: c.count, took: end.Sub(begin), each: end.Sub(c.first) / time.Duration(max(1, c.count-c.batch))}
 }
