@@ -16,14 +16,18 @@ import (
 // introduce counts on a mode that never changes: ids are nothing to one that knows
 // versions, and the other way round.
 const introduce = `INSERT INTO slipway.inbox_consumer AS c (consumer, mode, retention) VALUES ($1, $2, $3)
-ON CONFLICT (consumer) DO UPDATE SET retention = $3, seen_at = clock_timestamp() WHERE c.mode = $2 RETURNING true`
+ON CONFLICT (consumer) DO UPDATE SET retention = $3, seen_at = clock_timestamp() WHERE c.mode = $2
+RETURNING current_setting('synchronous_commit') <> 'off'`
 
 // register makes the consumer known, as soon as the database is there.
 func (c *Consumer) register(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		var known bool
-		err := c.db.QueryRow(ctx, introduce, c.cfg.Name, string(c.cfg.Mode), c.cfg.Retention).Scan(&known)
+		var durable bool
+		err := c.db.QueryRow(ctx, introduce, c.cfg.Name, string(c.cfg.Mode), c.cfg.Retention).Scan(&durable)
 		switch {
+		case err == nil && !durable:
+			c.logger.Warn("synchronous_commit is off: a crash of the database loses what is acknowledged already")
+			return nil
 		case err == nil:
 			return nil
 		case errors.Is(err, pgx.ErrNoRows):
