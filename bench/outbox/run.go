@@ -39,6 +39,7 @@ type benchmark struct {
 func benchmarks() []benchmark {
 	return []benchmark{
 		{"B1", "drain a backlog", 40 * time.Minute, runDrain},
+		{"B3", "what an event costs its producer", 30 * time.Minute, runProducers},
 		{"B5", "order and losses while relays are killed", 60 * time.Minute, runFuzz},
 	}
 }

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
+	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
+	"github.com/slipwayhq/slipway/platform/broker"
+	"github.com/slipwayhq/slipway/platform/outbox"
+)
+
+// businessRows is the size of the table that transactions change a row of.
+const businessRows = 10_000
+
+// producer is a way to write the events of business transactions. rates are its
+// transactions a second, by the number of clients, one a round.
+type producer struct {
+	name   string
+	system system.System // nil changes the business row only
+	relay  bool
+	listen bool
+
+	database *lab.Database
+	rates    map[int][]float64
+	lag      int // the most events that a relay was behind at the end of a round
+}
+
+// producers are in the order of a round: the two that are compared most are beside
+// each other. Only Slipway's relay runs: those of the peers could only slow them down.
+func producers() []*producer {
+	return []*producer{
+		{name: "bare_insert", system: system.Slipway(outbox.Config{})},
+		{name: "ours_with_relay", system: system.Slipway(outbox.Config{}), relay: true},
+		{name: "business_only"},
+		{name: "plain_table", system: system.Claim(1000)},
+		{name: "notify", system: system.Notifying(), listen: true},
+		{name: "watermill", system: system.WatermillDefault(system.WatermillOptions{Batch: 100})},
+		{name: "river", system: system.River()},
+	}
+}
+
+func runProducers(ctx context.Context, b *bench) error {
+	rounds := 3 * pick(b.options, b.runs, 4, 1)
+	length := pick(b.options, 0, 3*time.Second, time.Second)
+	clients := []int{16, 64}
+	all := producers()
+	for _, p := range all {
+		if err := p.prepare(ctx, b.server); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	for round := range rounds {
+		for _, n := range clients {
+			if err := b.server.Checkpoint(ctx); err != nil {
+				return err
+			}
+			for _, p := range all {
+				if err := p.round(ctx, n, length); err != nil {
+					return fmt.Errorf("%s: %w", p.name, err)
+				}
+			}
+			logf("  round %d of %d, %d clients:%s", round+1, rounds, n, lastRates(all, n))
+			slices.Reverse(all) // A B B A
+		}
+	}
+	b.print(producerLine(producersByName(all), clients, rounds))
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.database.Drop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func lastRates(all []*producer, clients int) string {
+	var text string
+	for _, p := range all {
+		text += fmt.Sprintf(" %s %.0f/s", p.name, p.rates[clients][len(p.rates[clients])-1])
+	}
+	return text
+}
+
+func (p *producer) prepare(ctx context.Context, server *lab.Server) error {
+	db, err := server.Create(ctx)
+	if err != nil {
+		return err
+	}
+	p.database, p.rates = db, make(map[int][]float64)
+	if p.system != nil {
+		if err := p.system.Install(ctx, db.URL); err != nil {
+			return err
+		}
+	}
+	return createBusiness(ctx, db)
+}
+
+func createBusiness(ctx context.Context, db *lab.Database) error {
+	return lab.Exec(ctx, db.URL,
+		"CREATE TABLE business (id bigint PRIMARY KEY, version bigint NOT NULL, note text NOT NULL) WITH (fillfactor = 70)",
+		fmt.Sprintf("INSERT INTO business SELECT g, 0, repeat('x', 100) FROM generate_series(1, %d) AS g", businessRows),
+		"VACUUM ANALYZE")
+}
+
+// round lets clients write for a while, after a short time to warm up.
+func (p *producer) round(ctx context.Context, clients int, length time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pool, err := p.database.Pool(ctx, clients)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	s := &shop{pool: pool, payload: make([]byte, system.PayloadSize)}
+	if p.system != nil {
+		if s.writer, err = p.system.Writer(ctx, pool); err != nil {
+			return err
+		}
+		defer s.writer.Close()
+	}
+	detach, err := p.attach(ctx, s)
+	if err != nil {
+		return err
+	}
+	rate, published, err := s.measure(ctx, clients, length)
+	p.rates[clients] = append(p.rates[clients], rate)
+	if p.relay {
+		p.lag = max(p.lag, int(s.committed.Load())-published)
+	}
+	return errors.Join(err, detach())
+}
+
+// attach runs what belongs to the producer: its relay, or who listens for its
+// notifications.
+func (p *producer) attach(ctx context.Context, s *shop) (detach func() error, err error) {
+	switch {
+	case p.relay:
+		relay, err := startRelay(ctx, p.system, p.database.URL, &s.sink)
+		if err != nil {
+			return nil, err
+		}
+		s.wake = relay.Wake
+		return func() error {
+			err := s.drained(ctx)
+			return errors.Join(err, relay.stop())
+		}, nil
+	case p.listen:
+		conn, err := pgx.Connect(ctx, p.database.URL)
+		if err != nil {
+			return nil, fmt.Errorf("connect to database: %w", err)
+		}
+		return listen(ctx, conn)
+	default:
+		return func() error { return nil }, nil
+	}
+}
+
+// listen hears notifications and does nothing with them.
+func listen(ctx context.Context, conn *pgx.Conn) (stop func() error, err error) {
+	if _, err := conn.Exec(ctx, "LISTEN outbox"); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen: %w", err), conn.Close(ctx))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if _, err := conn.WaitForNotification(ctx); err != nil {
+				return
+			}
+		}
+	}()
+	return func() error {
+		cancel()
+		<-ended
+		return conn.Close(context.WithoutCancel(ctx))
+	}, nil
+}
+
+// tally is a broker that takes everything and counts.
+type tally struct{ count atomic.Int64 }
+
+// Publish implements broker.Publisher.
+func (t *tally) Publish(_ context.Context, messages []broker.Message) error {
+	t.count.Add(int64(len(messages)))
+	return nil
+}
+
+// shop runs business transactions: change a row, add an event.
+type shop struct {
+	pool    *pgxpool.Pool
+	writer  system.Writer // nil adds no events
+	wake    func()        // after each commit, may be nil
+	payload []byte
+	sink    tally
+
+	committed atomic.Int64
+}
+
+// measure returns transactions a second, and how many events had been published when
+// the last of them was committed.
+func (s *shop) measure(ctx context.Context, clients int, length time.Duration) (rate float64, published int, err error) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	errs := make([]error, clients)
+	for i := range clients {
+		all.Go(func() { errs[i] = s.serve(running, ctx) })
+	}
+	sleep(ctx, length/4)
+	begin, before := time.Now(), s.committed.Load()
+	sleep(ctx, length)
+	took, done := time.Since(begin), s.committed.Load()-before
+	published = int(s.sink.count.Load())
+	stop()
+	all.Wait()
+	return float64(done) / took.Seconds(), published, errors.Join(append(errs, ctx.Err())...)
+}
+
+// serve is one client on a connection of its own, until running ends.
+func (s *shop) serve(running, ctx context.Context) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to database: %w", err)
+	}
+	defer conn.Release()
+	for running.Err() == nil {
+		if err := s.sell(ctx, conn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shop) sell(ctx context.Context, conn *pgxpool.Conn) error {
+	id := 1 + rand.Int64N(businessRows)
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var version int64
+		err := tx.QueryRow(ctx, "UPDATE business SET version = version + 1 WHERE id = $1 RETURNING version", id).Scan(&version)
+		if err != nil || s.writer == nil {
+			return err
+		}
+		return s.writer.Add(ctx, tx, system.Event{Aggregate: id, Version: version, Payload: s.payload})
+	})
+	if err != nil {
+		return fmt.Errorf("run business transaction: %w", err)
+	}
+	s.committed.Add(1)
+	if s.wake != nil {
+		s.wake()
+	}
+	return nil
+}
+
+// drained waits until all committed events are published.
+func (s *shop) drained(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the relay did not publish what was committed within a minute"))
+	defer cancel()
+	for s.sink.count.Load() < s.committed.Load() {
+		if sleep(ctx, 10*time.Millisecond); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func producersByName(all []*producer) map[string]*producer {
+	byName := make(map[string]*producer)
+	for _, p := range all {
+		byName[p.name] = p
+	}
+	return byName
+}
+
+// producerLine gives ratios that are medians of those of the rounds.
+func producerLine(all map[string]*producer, clients []int, rounds int) *figure.Line {
+	line := figure.NewLine("B3")
+	ratio := func(key, of, base string, n int) {
+		a, b := all[of].rates[n], all[base].rates[n]
+		line.Ratio(fmt.Sprintf("%s_%d", key, n), figure.PairedRatio(a, b)).
+			Ratio(fmt.Sprintf("%s_%d_spread", key, n), figure.PairedSpread(a, b))
+	}
+	for _, n := range clients {
+		ratio("ratio", "ours_with_relay", "bare_insert", n)
+	}
+	for _, n := range clients {
+		ratio("notify_ratio", "notify", "plain_table", n)
+		for _, p := range producers() {
+			line.Rate(fmt.Sprintf("%s_%d", p.name, n), figure.Median(all[p.name].rates[n]))
+		}
+	}
+	return line.Int("relay_lag_max", all["ours_with_relay"].lag).Int("rounds", rounds)
+}
