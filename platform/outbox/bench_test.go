@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/slipwayhq/slipway/platform/broker"
+	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
 // counter is a sink that only counts.
@@ -28,5 +30,25 @@ func fill(tb testing.TB, pool *pgxpool.Pool, n int) {
 			event_version, payload, headers) select (select slot from slipway.outbox_rotation where current), 0, gen_random_uuid(), 'order', (i %% 1000)::text, i / 1000 + 1, 'order.placed', 1,
 			decode(repeat('78', 256), 'hex'), '{"traceparent":"00-01000000000000000000000000000000-0200000000000000-01","correlation_id":"01000000000000000000000000000000"}'
 			from generate_series(%d, %d) i`, i, i+each-1))
+	}
+}
+
+func BenchmarkRelay_drain(b *testing.B) {
+	const n = 200_000
+	for _, batch := range []int{1000, 4000} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			pool := setup(b)
+			fill(b, pool, n)
+			b.ResetTimer()
+			for b.Loop() {
+				exec(b, pool, "delete from slipway.outbox_sink")
+				s := &counter{}
+				began := time.Now()
+				_, _, stop := start(b, pool, s, outbox.Config{Batch: batch})
+				eventually(b, func() bool { return s.n.Load() >= n })
+				b.ReportMetric(n/time.Since(began).Seconds(), "events/s")
+				stop()
+			}
+		})
 	}
 }

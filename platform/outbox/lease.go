@@ -52,13 +52,14 @@ const (
 	sightSQL = "SELECT term, beat, holder IS NULL FROM slipway.outbox_sink WHERE sink = $1"
 
 	// The sequence is read before the update draws the transaction's xid: see fence.
-	takeSQL = `WITH seq AS MATERIALIZED (SELECT last_value FROM slipway.outbox_id_seq)
+	// One that was never used says 1 and means that 1 is next.
+	takeSQL = `WITH seq AS MATERIALIZED (SELECT last_value - (NOT is_called)::int AS last_value FROM slipway.outbox_id_seq)
 UPDATE slipway.outbox_sink s SET term = s.term + 1, beat = s.beat + 1, holder = $4 FROM seq
 WHERE s.sink = $1 AND s.term = $2 AND s.beat = $3
 RETURNING s.term, seq.last_value, pg_current_xact_id()::text, s.snapshot::text, s.floor,
     s.target::text, s.target_high, s.target_floor, s.target_done`
 
-	beatSQL = `WITH seq AS MATERIALIZED (SELECT last_value FROM slipway.outbox_id_seq)
+	beatSQL = `WITH seq AS MATERIALIZED (SELECT last_value - (NOT is_called)::int AS last_value FROM slipway.outbox_id_seq)
 UPDATE slipway.outbox_sink s SET beat = s.beat + 1 FROM seq WHERE s.sink = $1 AND s.term = $2
 RETURNING seq.last_value, pg_current_xact_id()::text, s.paused_at IS NOT NULL,
     EXISTS (SELECT FROM slipway.outbox_parked_aggregate p WHERE p.sink = s.sink AND p.next_attempt_at <= clock_timestamp()),

@@ -2,7 +2,6 @@ package outbox_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -125,24 +124,4 @@ func TestRelay_publishes(t *testing.T) {
 	require.Equal(t, "order.placed", m.Subject)
 	require.Equal(t, []byte("{}"), m.Payload)
 	require.Equal(t, m.ID, m.Headers[broker.HeaderID])
-}
-
-func BenchmarkRelay_drain(b *testing.B) {
-	const n = 200_000
-	for _, batch := range []int{1000, 4000} {
-		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			pool := setup(b)
-			fill(b, pool, n)
-			b.ResetTimer()
-			for b.Loop() {
-				exec(b, pool, "delete from slipway.outbox_sink")
-				s := &counter{}
-				began := time.Now()
-				_, _, stop := start(b, pool, s, outbox.Config{Batch: batch})
-				eventually(b, func() bool { return s.n.Load() >= n })
-				b.ReportMetric(n/time.Since(began).Seconds(), "events/s")
-				stop()
-			}
-		})
-	}
 }
