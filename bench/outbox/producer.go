@@ -4,19 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
-	"github.com/slipwayhq/slipway/platform/broker"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
@@ -115,28 +110,18 @@ func createBusiness(ctx context.Context, db *lab.Database) error {
 func (p *producer) round(ctx context.Context, clients int, length time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pool, err := p.database.Pool(ctx, clients)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	s := &shop{pool: pool, payload: make([]byte, system.PayloadSize)}
-	if p.system != nil {
-		if s.writer, err = p.system.Writer(ctx, pool); err != nil {
+	return openShop(ctx, p.database, p.system, clients, func(s *shop) error {
+		detach, err := p.attach(ctx, s)
+		if err != nil {
 			return err
 		}
-		defer s.writer.Close()
-	}
-	detach, err := p.attach(ctx, s)
-	if err != nil {
-		return err
-	}
-	rate, published, err := s.measure(ctx, clients, length)
-	p.rates[clients] = append(p.rates[clients], rate)
-	if p.relay {
-		p.lag = max(p.lag, int(s.committed.Load())-published)
-	}
-	return errors.Join(err, detach())
+		rate, lag, err := s.measure(ctx, clients, length)
+		p.rates[clients] = append(p.rates[clients], rate)
+		if p.relay {
+			p.lag = max(p.lag, lag)
+		}
+		return errors.Join(err, detach())
+	})
 }
 
 // attach runs what belongs to the producer: its relay, or who listens for its
@@ -184,93 +169,6 @@ func listen(ctx context.Context, conn *pgx.Conn) (stop func() error, err error) 
 		<-ended
 		return conn.Close(context.WithoutCancel(ctx))
 	}, nil
-}
-
-// tally is a broker that takes everything and counts.
-type tally struct{ count atomic.Int64 }
-
-// Publish implements broker.Publisher.
-func (t *tally) Publish(_ context.Context, messages []broker.Message) error {
-	t.count.Add(int64(len(messages)))
-	return nil
-}
-
-// shop runs business transactions: change a row, add an event.
-type shop struct {
-	pool    *pgxpool.Pool
-	writer  system.Writer // nil adds no events
-	wake    func()        // after each commit, may be nil
-	payload []byte
-	sink    tally
-
-	committed atomic.Int64
-}
-
-// measure returns transactions a second, and how many events had been published when
-// the last of them was committed.
-func (s *shop) measure(ctx context.Context, clients int, length time.Duration) (rate float64, published int, err error) {
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	var all sync.WaitGroup
-	errs := make([]error, clients)
-	for i := range clients {
-		all.Go(func() { errs[i] = s.serve(running, ctx) })
-	}
-	sleep(ctx, length/4)
-	begin, before := time.Now(), s.committed.Load()
-	sleep(ctx, length)
-	took, done := time.Since(begin), s.committed.Load()-before
-	published = int(s.sink.count.Load())
-	stop()
-	all.Wait()
-	return float64(done) / took.Seconds(), published, errors.Join(append(errs, ctx.Err())...)
-}
-
-// serve is one client on a connection of its own, until running ends.
-func (s *shop) serve(running, ctx context.Context) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to database: %w", err)
-	}
-	defer conn.Release()
-	for running.Err() == nil {
-		if err := s.sell(ctx, conn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *shop) sell(ctx context.Context, conn *pgxpool.Conn) error {
-	id := 1 + rand.Int64N(businessRows)
-	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		var version int64
-		err := tx.QueryRow(ctx, "UPDATE business SET version = version + 1 WHERE id = $1 RETURNING version", id).Scan(&version)
-		if err != nil || s.writer == nil {
-			return err
-		}
-		return s.writer.Add(ctx, tx, system.Event{Aggregate: id, Version: version, Payload: s.payload})
-	})
-	if err != nil {
-		return fmt.Errorf("run business transaction: %w", err)
-	}
-	s.committed.Add(1)
-	if s.wake != nil {
-		s.wake()
-	}
-	return nil
-}
-
-// drained waits until all committed events are published.
-func (s *shop) drained(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the relay did not publish what was committed within a minute"))
-	defer cancel()
-	for s.sink.count.Load() < s.committed.Load() {
-		if sleep(ctx, 10*time.Millisecond); ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-	return nil
 }
 
 func producersByName(all []*producer) map[string]*producer {

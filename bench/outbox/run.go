@@ -41,6 +41,7 @@ func benchmarks() []benchmark {
 		{"B1", "drain a backlog", 40 * time.Minute, runDrain},
 		{"B3", "what an event costs its producer", 30 * time.Minute, runProducers},
 		{"B5", "order and losses while relays are killed", 60 * time.Minute, runFuzz},
+		{"B12", "statements and bytes of log for an event", 20 * time.Minute, runCosts},
 	}
 }
 

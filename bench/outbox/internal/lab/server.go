@@ -55,6 +55,10 @@ func Start(ctx context.Context) (*Server, error) {
 	if s.admin, err = pgxpool.New(ctx, pg.URL("postgres")); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database pool: %w", err), s.Close(ctx))
 	}
+	// The view shows the statements of all databases.
+	if _, err := s.admin.Exec(ctx, "CREATE EXTENSION pg_stat_statements"); err != nil {
+		return nil, errors.Join(fmt.Errorf("create extension: %w", err), s.Close(ctx))
+	}
 	return s, nil
 }
 
@@ -143,6 +147,16 @@ func Exec(ctx context.Context, url string, statements ...string) error {
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return fmt.Errorf("execute %.80q: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// Autovacuum switches it on or off. It begins on.
+func (s *Server) Autovacuum(ctx context.Context, on bool) error {
+	for _, sql := range []string{fmt.Sprintf("ALTER SYSTEM SET autovacuum = %t", on), "SELECT pg_reload_conf()"} {
+		if _, err := s.admin.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("set autovacuum: %w", err)
 		}
 	}
 	return nil

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
+	"github.com/slipwayhq/slipway/platform/broker"
+)
+
+// tally is a broker that takes everything and counts.
+type tally struct{ count atomic.Int64 }
+
+// Publish implements broker.Publisher.
+func (t *tally) Publish(_ context.Context, messages []broker.Message) error {
+	t.count.Add(int64(len(messages)))
+	return nil
+}
+
+// shop runs business transactions: change a row, add an event.
+type shop struct {
+	pool   *pgxpool.Pool
+	writer system.Writer // nil adds no events
+	wake   func()        // after each commit, may be nil
+	sink   tally
+
+	committed atomic.Int64
+}
+
+// openShop lets fn work with a shop of a pool of connections. Without a system its
+// transactions add no events.
+func openShop(ctx context.Context, db *lab.Database, sys system.System, clients int, fn func(s *shop) error) error {
+	pool, err := db.Pool(ctx, clients)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	s := &shop{pool: pool}
+	if sys != nil {
+		if s.writer, err = sys.Writer(ctx, pool); err != nil {
+			return err
+		}
+		defer s.writer.Close()
+	}
+	return fn(s)
+}
+
+// measure returns transactions a second, and how many events were not published yet
+// when the time was over.
+func (s *shop) measure(ctx context.Context, clients int, length time.Duration) (rate float64, lag int, err error) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	errs := make([]error, clients)
+	for i := range clients {
+		all.Go(func() { errs[i] = s.serve(running, ctx) })
+	}
+	sleep(ctx, length/4)
+	begin, before := time.Now(), s.committed.Load()
+	sleep(ctx, length)
+	took, done := time.Since(begin), s.committed.Load()-before
+	lag = int(s.committed.Load() - s.sink.count.Load())
+	stop()
+	all.Wait()
+	return float64(done) / took.Seconds(), lag, errors.Join(append(errs, ctx.Err())...)
+}
+
+// serve is one client on a connection of its own, until running ends.
+func (s *shop) serve(running, ctx context.Context) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to database: %w", err)
+	}
+	defer conn.Release()
+	for running.Err() == nil {
+		if err := s.sell(ctx, conn, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pace makes n transactions, each of them due at its time whatever became of those
+// before it: who falls behind makes up for it. The events are numbered from 0.
+func (s *shop) pace(ctx context.Context, n, rate, clients int, done func(number int, due, committed time.Time)) error {
+	var all sync.WaitGroup
+	errs := make([]error, clients)
+	begin := time.Now()
+	for c := range clients {
+		all.Go(func() {
+			conn, err := s.pool.Acquire(ctx)
+			if err != nil {
+				errs[c] = fmt.Errorf("connect to database: %w", err)
+				return
+			}
+			defer conn.Release()
+			for i := c; i < n && errs[c] == nil; i += clients {
+				due := begin.Add(time.Duration(i) * time.Second / time.Duration(rate))
+				if wait := time.Until(due); wait > 0 {
+					sleep(ctx, wait)
+				}
+				errs[c] = errors.Join(s.sell(ctx, conn, int64(i)), ctx.Err())
+				done(i, due, time.Now())
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// sell changes a row, whose version is that of the event, and wakes the relay.
+func (s *shop) sell(ctx context.Context, conn *pgxpool.Conn, number int64) error {
+	id := 1 + rand.Int64N(businessRows)
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var version int64
+		err := tx.QueryRow(ctx, "UPDATE business SET version = version + 1 WHERE id = $1 RETURNING version", id).Scan(&version)
+		if err != nil || s.writer == nil {
+			return err
+		}
+		payload := make([]byte, system.PayloadSize)
+		system.Mark(payload, id, version, number)
+		return s.writer.Add(ctx, tx, system.Event{Aggregate: id, Version: version, Payload: payload})
+	})
+	if err != nil {
+		return fmt.Errorf("run business transaction: %w", err)
+	}
+	s.committed.Add(1)
+	if s.wake != nil {
+		s.wake()
+	}
+	return nil
+}
+
+// drained waits until all committed events are published.
+func (s *shop) drained(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the relay did not publish what was committed within a minute"))
+	defer cancel()
+	for s.sink.count.Load() < s.committed.Load() {
+		if sleep(ctx, 10*time.Millisecond); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
