@@ -23,7 +23,10 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(postgrestest.Closing(m)) }
 
 // patience is for slow machines; nothing waits that long where all is well.
-const patience = time.Minute
+const (
+	patience = time.Minute
+	pace     = 5 * time.Millisecond
+)
 
 func setup(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()

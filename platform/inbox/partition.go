@@ -86,14 +86,15 @@ func dropPartitions(ctx context.Context, db *pgxpool.Pool) error {
 	return nil
 }
 
-// change executes the statements in one transaction. It is no error when someone
-// else needs the tables now, or has changed them already.
+const takeTurns = "SELECT pg_advisory_xact_lock(hashtextextended('slipway.inbox.partitions', 0))"
+
+// change executes the statements in one transaction. It waits for other replicas
+// that do the same, with nothing in hand, so that a replica that comes back from
+// here finds the partitions. It is no error when someone else needs the tables
+// now, or has changed them already.
 func change(ctx context.Context, db *pgxpool.Pool, statements ...string) error {
 	err := postgres.InTx(ctx, db, postgres.TxOptions{}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '20ms'"); err != nil {
-			return err
-		}
-		for _, sql := range statements {
+		for _, sql := range append([]string{takeTurns, "SET LOCAL lock_timeout = '20ms'"}, statements...) {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err
 			}
