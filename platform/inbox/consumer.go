@@ -43,7 +43,7 @@ type Consumer struct {
 // NewConsumer returns a consumer that does nothing before Run. logger, reg and tp
 // may be nil. An error means that the configuration is wrong or that reg has a
 // consumer of this name already.
-func NewConsumer(db *pgxpool.Pool, sub broker.Subscriber, cfg Config, handle Handler, //nolint:revive // collaborators
+func NewConsumer(db *pgxpool.Pool, sub broker.Subscriber, cfg Config, handle Handler,
 	logger *zap.Logger, reg prometheus.Registerer, tp trace.TracerProvider,
 ) (*Consumer, error) {
 	cfg.SetDefaults()

@@ -65,87 +65,96 @@ func failing(fail func(payload string) error) inbox.Handler {
 	}
 }
 
-// modes runs a test in both modes, each with a database and a stream of its own.
-func modes(t *testing.T, test func(t *testing.T, r running, s *stream)) {
+var modes = []inbox.Mode{inbox.ByID, inbox.ByVersion}
+
+// fresh returns a consumer that is not started, with a database and a stream of its
+// own.
+func fresh(t *testing.T, mode inbox.Mode) (running, *stream) {
 	t.Helper()
-	for _, mode := range []inbox.Mode{inbox.ByID, inbox.ByVersion} {
-		t.Run(string(mode), func(t *testing.T) {
-			t.Parallel()
-			s := &stream{}
-			test(t, running{pool: setup(t), sub: s, cfg: quick("shipping", mode)}, s)
-		})
-	}
+	s := &stream{}
+	return running{pool: setup(t), sub: s, cfg: quick("shipping", mode)}, s
 }
 
 // With the mark, or the watermark, left out each replay doubles the effects.
 func TestConsumer_replay(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, s *stream) {
-		one, other := r.start(t, writing), r.start(t, writing)
-		a, b := history("a", 20), history("b", 20)
-		for range 3 {
-			for i := range a {
-				s.publish(a[i], b[i])
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, s := fresh(t, mode)
+			one, other := r.start(t, writing), r.start(t, writing)
+			a, b := history("a", 20), history("b", 20)
+			for range 3 {
+				for i := range a {
+					s.publish(a[i], b[i])
+				}
+				s.empty(t)
 			}
-			s.empty(t)
-		}
-		if r.cfg.Mode == inbox.ByVersion {
-			require.Equal(t, payloads(a), effects(t, r.pool, "order/a"))
-		}
-		require.ElementsMatch(t, payloads(a), effects(t, r.pool, "order/a"))
-		require.ElementsMatch(t, payloads(b), effects(t, r.pool, "order/b"))
-		for result, want := range map[string]float64{"applied": 40, "duplicate": 80, "early": 0, "retried": 0, "dead": 0} {
-			name := "inbox_messages_total"
-			require.InDelta(t, want, one.value(t, name, result)+other.value(t, name, result), 0, result)
-		}
-		require.InDelta(t, 40, one.value(t, "inbox_lag_seconds", "")+other.value(t, "inbox_lag_seconds", ""), 0)
-		require.InDelta(t, 40, one.value(t, "inbox_handle_seconds", "")+other.value(t, "inbox_handle_seconds", ""), 0)
-	})
+			if r.cfg.Mode == inbox.ByVersion {
+				require.Equal(t, payloads(a), effects(t, r.pool, "order/a"))
+			}
+			require.ElementsMatch(t, payloads(a), effects(t, r.pool, "order/a"))
+			require.ElementsMatch(t, payloads(b), effects(t, r.pool, "order/b"))
+			for result, want := range map[string]float64{"applied": 40, "duplicate": 80, "early": 0, "retried": 0, "dead": 0} {
+				name := "inbox_messages_total"
+				require.InDelta(t, want, one.value(t, name, result)+other.value(t, name, result), 0, result)
+			}
+			require.InDelta(t, 40, one.value(t, "inbox_lag_seconds", "")+other.value(t, "inbox_lag_seconds", ""), 0)
+			require.InDelta(t, 40, one.value(t, "inbox_handle_seconds", "")+other.value(t, "inbox_handle_seconds", ""), 0)
+		})
+	}
 }
 
 func TestConsumer_retry(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, s *stream) {
-		var calls atomic.Int32
-		ran := r.start(t, failing(func(string) error {
-			switch calls.Add(1) {
-			case 1:
-				return fault.New(fault.Unavailable, "later")
-			case 2:
-				panic("at first")
-			}
-			return nil
-		}))
-		s.publish(message("a", 1))
-		s.empty(t)
-		require.Equal(t, []string{"a:1"}, effects(t, r.pool, "order/a"), "what failed left nothing")
-		require.InDelta(t, 2, ran.value(t, "inbox_messages_total", "retried"), 0)
-	})
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, s := fresh(t, mode)
+			var calls atomic.Int32
+			ran := r.start(t, failing(func(string) error {
+				switch calls.Add(1) {
+				case 1:
+					return fault.New(fault.Unavailable, "later")
+				case 2:
+					panic("at first")
+				}
+				return nil
+			}))
+			s.publish(message("a", 1))
+			s.empty(t)
+			require.Equal(t, []string{"a:1"}, effects(t, r.pool, "order/a"), "what failed left nothing")
+			require.InDelta(t, 2, ran.value(t, "inbox_messages_total", "retried"), 0)
+		})
+	}
 }
 
 // A handler that hangs is ended, and counts as failed: here it hangs in the
 // database, which costs the connection and must not look like an outage.
 func TestConsumer_handlerTimeout(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, s *stream) {
-		r.cfg.HandlerTimeout = 30 * time.Millisecond
-		r.start(t, func(ctx context.Context, tx pgx.Tx, _ broker.Message) error {
-			_, err := tx.Exec(ctx, "select pg_sleep(600)")
-			return err
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, s := fresh(t, mode)
+			r.cfg.HandlerTimeout = 30 * time.Millisecond
+			r.start(t, func(ctx context.Context, tx pgx.Tx, _ broker.Message) error {
+				_, err := tx.Exec(ctx, "select pg_sleep(600)")
+				return err
+			})
+			s.publish(message("a", 1))
+			s.empty(t)
+			letters := deadLetters(t, r)
+			require.Len(t, letters, 1)
+			require.Equal(t, "exhausted", letters[0].Class)
+			require.Equal(t, 3, letters[0].Attempts)
 		})
-		s.publish(message("a", 1))
-		s.empty(t)
-		letters := deadLetters(t, r)
-		require.Len(t, letters, 1)
-		require.Equal(t, "exhausted", letters[0].Class)
-		require.Equal(t, 3, letters[0].Attempts)
-	})
+	}
 }
 
 func TestConsumer_shutdown(t *testing.T) {
 	t.Parallel()
-	s := &stream{}
-	r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByID)}
+	r, s := fresh(t, inbox.ByID)
 	begun, finish := make(chan struct{}, 100), make(chan struct{})
 	ran := r.start(t, func(ctx context.Context, tx pgx.Tx, m broker.Message) error {
 		begun <- struct{}{}
@@ -199,7 +208,7 @@ func TestConsumer_context(t *testing.T) {
 // makes dead letters; with the acknowledgement before the commit it loses effects.
 func TestConsumer_databaseOutage(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []inbox.Mode{inbox.ByID, inbox.ByVersion} {
+	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			server := postgrestest.StartServer(t)
@@ -295,21 +304,25 @@ func (refusing) Subscribe(context.Context, broker.Subscription, broker.Handler) 
 // and the second one's does not run at all.
 func TestConsumer_sameMessageTwice(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, _ *stream) {
-		one, two := &stream{}, &stream{}
-		var wg sync.WaitGroup
-		for _, s := range []*stream{one, two} {
-			r.sub = s
-			r.start(t, writing)
-		}
-		for _, m := range history("a", 100) {
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, _ := fresh(t, mode)
+			one, two := &stream{}, &stream{}
+			var wg sync.WaitGroup
 			for _, s := range []*stream{one, two} {
-				wg.Go(func() { s.publish(m) })
+				r.sub = s
+				r.start(t, writing)
 			}
-			wg.Wait()
-		}
-		one.empty(t)
-		two.empty(t)
-		require.ElementsMatch(t, payloads(history("a", 100)), effects(t, r.pool, "order/a"))
-	})
+			for _, m := range history("a", 100) {
+				for _, s := range []*stream{one, two} {
+					wg.Go(func() { s.publish(m) })
+				}
+				wg.Wait()
+			}
+			one.empty(t)
+			two.empty(t)
+			require.ElementsMatch(t, payloads(history("a", 100)), effects(t, r.pool, "order/a"))
+		})
+	}
 }

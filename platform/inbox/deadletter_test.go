@@ -78,90 +78,101 @@ func TestConsumer_permanent(t *testing.T) {
 // mark there are two of them, or the handler runs behind the operator's back.
 func TestConsumer_deadLetterThenCrash(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, s *stream) {
-		var calls atomic.Int32
-		r.start(t, failing(func(string) error { calls.Add(1); return errPermanent }))
-		s.lose = 3
-		m := message("a", 1)
-		s.publish(m)
-		s.empty(t)
-		require.Equal(t, 4, s.deliveries(m.ID))
-		require.Equal(t, int32(1), calls.Load())
-		require.Len(t, deadLetters(t, r), 1)
-	})
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, s := fresh(t, mode)
+			var calls atomic.Int32
+			r.start(t, failing(func(string) error { calls.Add(1); return errPermanent }))
+			s.lose = 3
+			m := message("a", 1)
+			s.publish(m)
+			s.empty(t)
+			require.Equal(t, 4, s.deliveries(m.ID))
+			require.Equal(t, int32(1), calls.Load())
+			require.Len(t, deadLetters(t, r), 1)
+		})
+	}
 }
 
 // With Nack for the poison instead of a dead letter its key, and with it in time
 // every worker, waits for ever.
 func TestConsumer_poisonBlocksNobody(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, s *stream) {
-		p := &poison{err: errors.New("no")}
-		for i := range 10 {
-			p.payloads = append(p.payloads, fmt.Sprintf("bad%d:1", i))
-		}
-		r.start(t, failing(p.fail))
-		for i := range 10 {
-			s.publish(message(fmt.Sprintf("bad%d", i), 1))
-			s.publish(message(fmt.Sprintf("bad%d", i), 2))
-			s.publish(history(strconv.Itoa(i), 10)...)
-		}
-		s.empty(t)
-		for i := range 10 {
-			require.ElementsMatch(t, payloads(history(strconv.Itoa(i), 10)), effects(t, r.pool, fmt.Sprintf("order/%d", i)))
-			if r.cfg.Mode == inbox.ByID {
-				require.Equal(t, []string{fmt.Sprintf("bad%d:2", i)}, effects(t, r.pool, fmt.Sprintf("order/bad%d", i)))
-			} else {
-				require.Empty(t, effects(t, r.pool, fmt.Sprintf("order/bad%d", i)), "it waits for the one before")
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, s := fresh(t, mode)
+			p := &poison{err: errors.New("no")}
+			for i := range 10 {
+				p.payloads = append(p.payloads, fmt.Sprintf("bad%d:1", i))
 			}
-		}
-		for _, d := range deadLetters(t, r) {
-			require.Equal(t, "exhausted", d.Class)
-			require.Equal(t, 3, d.Attempts)
-			require.Equal(t, r.cfg.Mode == inbox.ByVersion, d.Waiting == 1)
-		}
-	})
+			r.start(t, failing(p.fail))
+			for i := range 10 {
+				s.publish(message(fmt.Sprintf("bad%d", i), 1))
+				s.publish(message(fmt.Sprintf("bad%d", i), 2))
+				s.publish(history(strconv.Itoa(i), 10)...)
+			}
+			s.empty(t)
+			for i := range 10 {
+				require.ElementsMatch(t, payloads(history(strconv.Itoa(i), 10)), effects(t, r.pool, fmt.Sprintf("order/%d", i)))
+				if r.cfg.Mode == inbox.ByID {
+					require.Equal(t, []string{fmt.Sprintf("bad%d:2", i)}, effects(t, r.pool, fmt.Sprintf("order/bad%d", i)))
+				} else {
+					require.Empty(t, effects(t, r.pool, fmt.Sprintf("order/bad%d", i)), "it waits for the one before")
+				}
+			}
+			for _, d := range deadLetters(t, r) {
+				require.Equal(t, "exhausted", d.Class)
+				require.Equal(t, 3, d.Attempts)
+				require.Equal(t, r.cfg.Mode == inbox.ByVersion, d.Waiting == 1)
+			}
+		})
+	}
 }
 
 func TestConsumer_malformed(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, r running, s *stream) {
-		r.start(t, writing)
-		change := func(do func(m *broker.Message)) broker.Message {
-			m := message("a", 1)
-			do(&m)
-			return m
-		}
-		bad := []broker.Message{
-			change(func(m *broker.Message) { m.ID = "" }),
-			change(func(m *broker.Message) { m.ID = "a\x00b"; m.Key = "\xff\x00" }),
-			change(func(m *broker.Message) { m.ID = strings.Repeat("x", 513); m.Headers["h"] = "\x00\xff" }),
-		}
-		if r.cfg.Mode == inbox.ByVersion {
-			bad = append(bad,
-				change(func(m *broker.Message) { m.Headers[broker.HeaderAggregateVersion] = "first" }),
-				change(func(m *broker.Message) { m.Headers[broker.HeaderAggregateVersion] = "0" }),
-				change(func(m *broker.Message) { m.Headers = nil }),
-				change(func(m *broker.Message) { m.Key = "" }))
-		}
-		for range 2 {
-			s.publish(bad...)
-			s.empty(t)
-			letters := deadLetters(t, r)
-			require.Len(t, letters, len(bad), "a second delivery makes no second row")
-			for _, d := range letters {
-				require.Equal(t, "malformed", d.Class)
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			r, s := fresh(t, mode)
+			r.start(t, writing)
+			change := func(do func(m *broker.Message)) broker.Message {
+				m := message("a", 1)
+				do(&m)
+				return m
 			}
-		}
-		require.Empty(t, effects(t, r.pool, "order/a"))
-	})
+			bad := []broker.Message{
+				change(func(m *broker.Message) { m.ID = "" }),
+				change(func(m *broker.Message) { m.ID = "a\x00b"; m.Key = "\xff\x00" }),
+				change(func(m *broker.Message) { m.ID = strings.Repeat("x", 513); m.Headers["h"] = "\x00\xff" }),
+			}
+			if r.cfg.Mode == inbox.ByVersion {
+				bad = append(bad,
+					change(func(m *broker.Message) { m.Headers[broker.HeaderAggregateVersion] = "first" }),
+					change(func(m *broker.Message) { m.Headers[broker.HeaderAggregateVersion] = "0" }),
+					change(func(m *broker.Message) { m.Headers = nil }),
+					change(func(m *broker.Message) { m.Key = "" }))
+			}
+			for range 2 {
+				s.publish(bad...)
+				s.empty(t)
+				letters := deadLetters(t, r)
+				require.Len(t, letters, len(bad), "a second delivery makes no second row")
+				for _, d := range letters {
+					require.Equal(t, "malformed", d.Class)
+				}
+			}
+			require.Empty(t, effects(t, r.pool, "order/a"))
+		})
+	}
 }
 
 // With the error taken for one that may pass the message comes again for ever.
 func TestConsumer_tooOld(t *testing.T) {
 	t.Parallel()
-	s := &stream{}
-	r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByID)}
+	r, s := fresh(t, inbox.ByID)
 	r.start(t, writing)
 	old := message("a", 1)
 	old.ID = idOf(time.Now().Add(-9 * day))
@@ -186,8 +197,7 @@ func TestConsumer_tooOld(t *testing.T) {
 // message: what has an effect must not be a dead letter too.
 func TestConsumer_deadLetterAgainstAnotherReplica(t *testing.T) {
 	t.Parallel()
-	s := &stream{}
-	r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByID)}
+	r, s := fresh(t, inbox.ByID)
 	m := message("a", 1)
 	failed, other := make(chan struct{}), make(chan struct{})
 	r.start(t, func(context.Context, pgx.Tx, broker.Message) error {

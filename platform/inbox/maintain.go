@@ -33,7 +33,7 @@ func (c *Consumer) register(ctx context.Context) error {
 		case errors.Is(err, pgx.ErrNoRows):
 			return fmt.Errorf("register consumer %s: it has not been %s before, take another name", c.cfg.Name, c.cfg.Mode)
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end of ctx is the end of Run, not a fault
 		case !postgres.IsUnavailable(err):
 			return fmt.Errorf("register consumer %s: %w", c.cfg.Name, err)
 		}

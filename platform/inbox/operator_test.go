@@ -16,8 +16,7 @@ import (
 // dead letter.
 func stuck(t *testing.T, mode inbox.Mode) (running, *stream, *poison, inbox.DeadLetter) {
 	t.Helper()
-	s := &stream{}
-	r := running{pool: setup(t), sub: s, cfg: quick("shipping", mode)}
+	r, s := fresh(t, mode)
 	p := &poison{payloads: []string{"a:2"}, err: errPermanent}
 	r.start(t, failing(p.fail))
 	s.publish(history("a", 6)...)
@@ -71,7 +70,7 @@ func TestOperator_Redrive(t *testing.T) {
 func TestOperator_Discard(t *testing.T) {
 	t.Parallel()
 	all := payloads(history("a", 6))
-	for _, mode := range []inbox.Mode{inbox.ByVersion, inbox.ByID} {
+	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			r, s, p, d := stuck(t, mode)

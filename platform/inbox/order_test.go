@@ -32,8 +32,13 @@ func TestInOrder(t *testing.T) {
 			version, expected int64
 			state             inbox.State
 		}{
-			{2, 1, inbox.Early}, {1, 2, inbox.Applied}, {1, 2, inbox.Duplicate}, {3, 2, inbox.Early},
-			{2, 3, inbox.Applied}, {1, 3, inbox.Duplicate}, {3, 4, inbox.Applied},
+			{2, 1, inbox.Early},
+			{1, 2, inbox.Applied},
+			{1, 2, inbox.Duplicate},
+			{3, 2, inbox.Early},
+			{2, 3, inbox.Applied},
+			{1, 3, inbox.Duplicate},
+			{3, 4, inbox.Applied},
 		} {
 			require.Equal(t, inbox.Outcome{State: step.state, Expected: step.expected}, next("a", step.version))
 		}
@@ -94,8 +99,7 @@ func TestInOrder_sameVersionAtTheSameMoment(t *testing.T) {
 // lock, an event that is stored at that moment waits for ever.
 func TestConsumer_gaps(t *testing.T) {
 	t.Parallel()
-	s := &stream{}
-	r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByVersion)}
+	r, s := fresh(t, inbox.ByVersion)
 	one, other := r.start(t, writing), r.start(t, writing)
 	const orders, each = 8, 30
 	var all []broker.Message
@@ -118,8 +122,7 @@ func TestConsumer_gaps(t *testing.T) {
 
 func TestConsumer_gapThenFill(t *testing.T) {
 	t.Parallel()
-	s := &stream{}
-	r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByVersion)}
+	r, s := fresh(t, inbox.ByVersion)
 	ran := r.start(t, writing)
 	a := history("a", 6)
 	s.publish(a[0], a[2], a[3], a[5])
@@ -145,8 +148,7 @@ func TestConsumer_joinLate(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		t.Run(fmt.Sprint(late), func(t *testing.T) {
 			t.Parallel()
-			s := &stream{}
-			r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByVersion)}
+			r, s := fresh(t, inbox.ByVersion)
 			r.cfg.JoinLate = late
 			r.start(t, writing)
 			a := history("a", 5)
@@ -177,8 +179,7 @@ func TestConsumer_waitingEventFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &stream{}
-			r := running{pool: setup(t), sub: s, cfg: quick("shipping", inbox.ByVersion)}
+			r, s := fresh(t, inbox.ByVersion)
 			r.start(t, failing(p.fail))
 			a := history("a", 5)
 			s.publish(a[1:]...)
