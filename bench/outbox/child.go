@@ -15,12 +15,18 @@ import (
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
-// relayProcess is a relay in a process of its own.
-const relayProcess = "relay"
+// The kinds of process: a relay that publishes to a collector or to JetStream, and a
+// NATS server, which syncs its files as usual or with each message.
+const (
+	relayProcess      = "relay"
+	liveRelayProcess  = "live-relay"
+	natsProcess       = "nats"
+	natsAlwaysProcess = "nats-always"
+)
 
 // childOptions are the flags of the processes that the command starts of itself.
 type childOptions struct {
-	kind, system, url, sink string
+	kind, system, url, sink, dir string
 }
 
 func (c *childOptions) bind(flags *flag.FlagSet) {
@@ -28,12 +34,17 @@ func (c *childOptions) bind(flags *flag.FlagSet) {
 	flags.StringVar(&c.system, "system", "", "used by the command itself: whose relay to run")
 	flags.StringVar(&c.url, "url", "", "used by the command itself: the database of the relay")
 	flags.StringVar(&c.sink, "sink", "", "used by the command itself: where the relay publishes to")
+	flags.StringVar(&c.dir, "dir", "", "used by the command itself: where the server keeps its files")
 }
 
 func (c childOptions) run(ctx context.Context) error {
 	switch c.kind {
 	case relayProcess:
 		return c.relay(ctx)
+	case liveRelayProcess:
+		return c.liveRelay(ctx)
+	case natsProcess, natsAlwaysProcess:
+		return serveNATS(c.dir, c.kind == natsAlwaysProcess)
 	default:
 		return fmt.Errorf("there is no process of kind %q", c.kind)
 	}
@@ -50,17 +61,33 @@ func (c childOptions) relay(ctx context.Context) error {
 		return err
 	}
 	defer pub.close()
+	return serveRelay(ctx, sys(), c.url, pub)
+}
+
+// liveRelay is Slipway's relay of another replica.
+func (c childOptions) liveRelay(ctx context.Context) error {
+	pub, err := dialOurs(ctx, c.sink)
+	if err != nil {
+		return err
+	}
+	defer pub.close()
+	return serveRelay(ctx, system.Slipway(outbox.Config{}), c.url, pub)
+}
+
+func serveRelay(ctx context.Context, sys system.System, url string, pub broker.Publisher) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		insist(ctx, sys(), c.url, pub)
+		insist(ctx, sys, url, pub)
 	}()
-	err = process.Serve(os.Stdin, os.Stdout, os.Getpid(), func() (any, error) { return nil, errors.New("unexpected line") })
+	err := process.Serve(os.Stdin, os.Stdout, os.Getpid(), noAnswer)
 	cancel()
 	<-ended
 	return err
 }
+
+func noAnswer() (any, error) { return nil, errors.New("unexpected line") }
 
 // insist runs a relay until ctx ends. A service would be restarted as well.
 func insist(ctx context.Context, sys system.System, url string, pub broker.Publisher) {

@@ -39,6 +39,7 @@ type benchmark struct {
 func benchmarks() []benchmark {
 	return []benchmark{
 		{"B1", "drain a backlog", 40 * time.Minute, runDrain},
+		{"B2", "from commit to consumer", 40 * time.Minute, runLatency},
 		{"B3", "what an event costs its producer", 30 * time.Minute, runProducers},
 		{"B5", "order and losses while relays are killed", 60 * time.Minute, runFuzz},
 		{"B12", "statements and bytes of log for an event", 20 * time.Minute, runCosts},

@@ -26,6 +26,9 @@ func (t *tally) Publish(_ context.Context, messages []broker.Message) error {
 	return nil
 }
 
+// unnumbered is the number of events that nobody looks for.
+const unnumbered = -1
+
 // shop runs business transactions: change a row, add an event.
 type shop struct {
 	pool   *pgxpool.Pool
@@ -82,7 +85,7 @@ func (s *shop) serve(running, ctx context.Context) error {
 	}
 	defer conn.Release()
 	for running.Err() == nil {
-		if err := s.sell(ctx, conn, 0); err != nil {
+		if err := s.sell(ctx, conn, unnumbered); err != nil {
 			return err
 		}
 	}
