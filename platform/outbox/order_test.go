@@ -128,7 +128,7 @@ func TestRelay_youngestTransactionBelowTheSequence(t *testing.T) {
 	for i := range 20 {
 		rest = append(rest, event(strconv.Itoa(i), 1))
 	}
-	add(t, ctx, pool, rest...)
+	require.NoError(t, outbox.Add(ctx, youngest, rest...)) // above that poll's sequence, the first one below
 	require.NoError(t, youngest.Commit(ctx))
 	relay.Wake()
 	eventually(t, func() bool { return s.count() == 21 })
