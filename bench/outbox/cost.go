@@ -97,12 +97,7 @@ func metered(ctx context.Context, b *bench, sys system.System, fn func(db *lab.D
 		return r, err
 	}
 	defer func() { err = errors.Join(err, db.Drop(ctx)) }()
-	if sys != nil {
-		if err := sys.Install(ctx, db.URL); err != nil {
-			return r, err
-		}
-	}
-	if err := createBusiness(ctx, db); err != nil {
+	if err := furnish(ctx, db, sys); err != nil {
 		return r, err
 	}
 	m, err := db.Meter(ctx)
@@ -161,27 +156,23 @@ func relayBacklog(ctx context.Context, b *bench, sys system.System) (share, erro
 	return shareOf(r, float64(n)), err
 }
 
-// liveRate is how many events a second the relay meets when it is not behind.
-const liveRate = 1000
-
-// relayLive includes what the producer does.
+// relayLive measures a relay that is not behind. What the producer does is in it.
 func relayLive(ctx context.Context, b *bench, sys system.System) (share, error) {
 	length := pick(b.options, 0, 10*time.Second, 2*time.Second)
-	n := int(length.Seconds() * liveRate)
+	n := int(length.Seconds() * paceRate)
 	r, err := metered(ctx, b, sys, func(db *lab.Database, m *lab.Meter) error {
-		return openShop(ctx, db, sys, 16, func(s *shop) error {
+		return openShop(ctx, db, sys, paceClients, func(s *shop) error {
 			relay, err := startRelay(ctx, sys, db.URL, &s.sink)
 			if err != nil {
 				return err
 			}
 			s.wake = relay.Wake
-			unseen := func(int, time.Time, time.Time) {}
-			err = s.pace(ctx, liveRate, liveRate, 16, unseen) // until the connections are there
+			err = s.warm(ctx)
 			if err == nil {
 				err = m.Reset(ctx)
 			}
 			if err == nil {
-				err = s.pace(ctx, n, liveRate, 16, unseen)
+				err = s.pace(ctx, n, func(int, time.Time, time.Time) {})
 			}
 			return errors.Join(err, s.drained(ctx), relay.stop())
 		})

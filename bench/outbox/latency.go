@@ -14,11 +14,6 @@ import (
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
-const (
-	latencyRate    = 1000
-	latencyClients = 16
-)
-
 // course is a way from a commit to a consumer of JetStream. Its figures have one entry
 // a run.
 type course struct {
@@ -75,10 +70,10 @@ func (c *course) run(ctx context.Context, b *bench, server *natsServer, length t
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Drop(ctx)) }()
-	if err := c.system.Install(ctx, db.URL); err != nil {
+	if err := furnish(ctx, db, c.system); err != nil {
 		return err
 	}
-	if err := createBusiness(ctx, db); err != nil {
+	if err := b.server.Checkpoint(ctx); err != nil {
 		return err
 	}
 	l, err := connectNATS(server.url)
@@ -89,14 +84,11 @@ func (c *course) run(ctx context.Context, b *bench, server *natsServer, length t
 	if err := l.newStream(ctx); err != nil {
 		return err
 	}
-	if err := b.server.Checkpoint(ctx); err != nil {
-		return err
-	}
 	return c.travel(ctx, db, l, server.url, length)
 }
 
 func (c *course) travel(ctx context.Context, db *lab.Database, l *link, url string, length time.Duration) error {
-	n := int(length.Seconds() * latencyRate)
+	n := int(length.Seconds() * paceRate)
 	j := newJourneys(n)
 	stop, err := l.consume(ctx, j.receive)
 	if err != nil {
@@ -120,7 +112,7 @@ func (c *course) travel(ctx context.Context, db *lab.Database, l *link, url stri
 	if err != nil {
 		return err
 	}
-	err = openShop(ctx, db, c.system, latencyClients, func(s *shop) error {
+	err = openShop(ctx, db, c.system, paceClients, func(s *shop) error {
 		s.wake = relay.Wake
 		return c.measure(ctx, s, j, n, length)
 	})
@@ -145,14 +137,13 @@ func (c *course) publisher(ctx context.Context, l *link, url string) (broker.Pub
 // measure keeps the pace, waits for what is under way, and then writes as fast as it
 // can.
 func (c *course) measure(ctx context.Context, s *shop, j *journeys, n int, length time.Duration) error {
-	warm := func(int, time.Time, time.Time) {}
-	if err := s.pace(ctx, latencyRate, latencyRate, latencyClients, warm); err != nil {
+	if err := s.warm(ctx); err != nil {
 		return err
 	}
 	j.settle(ctx, n, 2*time.Second)
 	j.reset()
 	begin := time.Now()
-	if err := s.pace(ctx, n, latencyRate, latencyClients, j.commit); err != nil {
+	if err := s.pace(ctx, n, j.commit); err != nil {
 		return err
 	}
 	c.rate = append(c.rate, float64(j.arrived.Load())/time.Since(begin).Seconds())
@@ -165,7 +156,7 @@ func (c *course) measure(ctx context.Context, s *shop, j *journeys, n int, lengt
 	c.due99 = append(c.due99, figure.Percentile(due, 99))
 
 	before, begin := j.arrivals.Load(), time.Now()
-	if _, _, err := s.measure(ctx, latencyClients, length/4); err != nil {
+	if _, _, err := s.measure(ctx, paceClients, length/4); err != nil {
 		return err
 	}
 	c.sustained = append(c.sustained, float64(j.arrivals.Load()-before)/time.Since(begin).Seconds())
@@ -181,7 +172,7 @@ func latencyLine(all []*course, runs int, length time.Duration) *figure.Line {
 			Rate(c.name+"_rate", figure.Median(c.rate)).Rate(c.name+"_sustained", figure.Median(c.sustained)).
 			Int(c.name+"_missing", c.missing)
 	}
-	return line.Int("rate", latencyRate).Int("writers", latencyClients).Text("duration", length.String()).Int("runs", runs)
+	return line.Int("rate", paceRate).Int("writers", paceClients).Text("duration", length.String()).Int("runs", runs)
 }
 
 func seconds(times []time.Duration) []float64 {

@@ -59,11 +59,8 @@ func (p *pair) start(ctx context.Context) error {
 
 // strike hits the relays until ctx ends. New processes live as long as life.
 func (p *pair) strike(ctx, life context.Context) error {
-	for n := 1; ; n++ {
+	for n := 1; ctx.Err() == nil; n++ {
 		sleep(ctx, strikeEvery)
-		if ctx.Err() != nil {
-			return nil
-		}
 		pid := int(p.collector.active.Swap(0))
 		relay := p.take(pid, n%pauseEach != 0)
 		switch {
@@ -78,6 +75,7 @@ func (p *pair) strike(ctx, life context.Context) error {
 			}
 		}
 	}
+	return nil
 }
 
 // take returns a relay, for the last time if it is to be killed.

@@ -15,9 +15,6 @@ import (
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
-// businessRows is the size of the table that transactions change a row of.
-const businessRows = 10_000
-
 // producer is a way to write the events of business transactions. rates are its
 // transactions a second, by the number of clients, one a round.
 type producer struct {
@@ -91,19 +88,7 @@ func (p *producer) prepare(ctx context.Context, server *lab.Server) error {
 		return err
 	}
 	p.database, p.rates = db, make(map[int][]float64)
-	if p.system != nil {
-		if err := p.system.Install(ctx, db.URL); err != nil {
-			return err
-		}
-	}
-	return createBusiness(ctx, db)
-}
-
-func createBusiness(ctx context.Context, db *lab.Database) error {
-	return lab.Exec(ctx, db.URL,
-		"CREATE TABLE business (id bigint PRIMARY KEY, version bigint NOT NULL, note text NOT NULL) WITH (fillfactor = 70)",
-		fmt.Sprintf("INSERT INTO business SELECT g, 0, repeat('x', 100) FROM generate_series(1, %d) AS g", businessRows),
-		"VACUUM ANALYZE")
+	return furnish(ctx, db, p.system)
 }
 
 // round lets clients write for a while, after a short time to warm up.

@@ -41,7 +41,9 @@ func benchmarks() []benchmark {
 		{"B1", "drain a backlog", 40 * time.Minute, runDrain},
 		{"B2", "from commit to consumer", 40 * time.Minute, runLatency},
 		{"B3", "what an event costs its producer", 30 * time.Minute, runProducers},
+		{"B4", "a transaction held open", 75 * time.Minute, runPinned},
 		{"B5", "order and losses while relays are killed", 60 * time.Minute, runFuzz},
+		{"B6", "publish to JetStream", 20 * time.Minute, runPublish},
 		{"B12", "statements and bytes of log for an event", 20 * time.Minute, runCosts},
 	}
 }

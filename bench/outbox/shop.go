@@ -26,6 +26,29 @@ func (t *tally) Publish(_ context.Context, messages []broker.Message) error {
 	return nil
 }
 
+// furnish makes the tables that a shop needs, and one that others may write to.
+func furnish(ctx context.Context, db *lab.Database, sys system.System) error {
+	if sys != nil {
+		if err := sys.Install(ctx, db.URL); err != nil {
+			return err
+		}
+	}
+	return lab.Exec(ctx, db.URL,
+		"CREATE TABLE aside (id bigserial PRIMARY KEY)",
+		"CREATE TABLE business (id bigint PRIMARY KEY, version bigint NOT NULL, note text NOT NULL) WITH (fillfactor = 70)",
+		fmt.Sprintf("INSERT INTO business SELECT g, 0, repeat('x', 100) FROM generate_series(1, %d) AS g", businessRows),
+		"VACUUM ANALYZE")
+}
+
+// businessRows is the size of the table that transactions change a row of.
+const businessRows = 10_000
+
+// The load of those that are not to write as fast as they can.
+const (
+	paceRate    = 1000
+	paceClients = 16
+)
+
 // unnumbered is the number of events that nobody looks for.
 const unnumbered = -1
 
@@ -92,13 +115,14 @@ func (s *shop) serve(running, ctx context.Context) error {
 	return nil
 }
 
-// pace makes n transactions, each of them due at its time whatever became of those
-// before it: who falls behind makes up for it. The events are numbered from 0.
-func (s *shop) pace(ctx context.Context, n, rate, clients int, done func(number int, due, committed time.Time)) error {
+// pace makes n transactions, paceRate a second, by paceClients. Each of them is due at
+// its time whatever became of those before it: who falls behind makes up for it. The
+// events are numbered from 0.
+func (s *shop) pace(ctx context.Context, n int, done func(number int, due, committed time.Time)) error {
 	var all sync.WaitGroup
-	errs := make([]error, clients)
+	errs := make([]error, paceClients)
 	begin := time.Now()
-	for c := range clients {
+	for c := range errs {
 		all.Go(func() {
 			conn, err := s.pool.Acquire(ctx)
 			if err != nil {
@@ -106,8 +130,8 @@ func (s *shop) pace(ctx context.Context, n, rate, clients int, done func(number 
 				return
 			}
 			defer conn.Release()
-			for i := c; i < n && errs[c] == nil; i += clients {
-				due := begin.Add(time.Duration(i) * time.Second / time.Duration(rate))
+			for i := c; i < n && errs[c] == nil; i += paceClients {
+				due := begin.Add(time.Duration(i) * time.Second / paceRate)
 				if wait := time.Until(due); wait > 0 {
 					sleep(ctx, wait)
 				}
@@ -118,6 +142,11 @@ func (s *shop) pace(ctx context.Context, n, rate, clients int, done func(number 
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// warm keeps the pace for a second, so that all connections are there.
+func (s *shop) warm(ctx context.Context) error {
+	return s.pace(ctx, paceRate, func(int, time.Time, time.Time) {})
 }
 
 // sell changes a row, whose version is that of the event, and wakes the relay.

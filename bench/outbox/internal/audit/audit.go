@@ -96,7 +96,7 @@ func Judge(l *Ledger, d *Delivery) Verdict {
 	v := Verdict{Committed: l.count, Arrivals: len(d.arrivals)}
 	seen := make(map[int64]struct{}, len(d.distinct))
 	latest := make(map[int64]int64, len(l.nonces))
-	real := 0
+	kept := 0
 	for _, e := range d.arrivals {
 		if _, twice := seen[e.Nonce]; twice {
 			v.Duplicates++
@@ -107,14 +107,14 @@ func Judge(l *Ledger, d *Delivery) Verdict {
 			v.Phantoms++
 			continue
 		}
-		real++
+		kept++
 		if e.Version < latest[e.Aggregate] {
 			v.Inversions++
 		} else {
 			latest[e.Aggregate] = e.Version
 		}
 	}
-	v.Losses = l.count - real
+	v.Losses = l.count - kept
 	return v
 }
 

@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Meter counts the statements of a database and the bytes that the server's log has
@@ -46,4 +48,21 @@ func (m *Meter) Read(ctx context.Context) (Reading, error) {
 		return r, fmt.Errorf("read counters: %w", err)
 	}
 	return Reading{r.Statements - m.from.Statements, r.WAL - m.from.WAL}, nil
+}
+
+// DeadRows returns how many dead rows the tables have, given by their names with
+// schema. The statistics that say so are up to a second old.
+func (d *Database) DeadRows(ctx context.Context, tables []string) (int, error) {
+	conn, err := pgx.Connect(ctx, d.URL)
+	if err != nil {
+		return 0, fmt.Errorf("connect to database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var n int
+	err = conn.QueryRow(ctx, `SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_all_tables
+		WHERE schemaname || '.' || relname = ANY ($1)`, tables).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count dead rows: %w", err)
+	}
+	return n, nil
 }

@@ -70,11 +70,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.admin != nil {
 		s.admin.Close()
 	}
-	err := s.pg.Stop(context.WithoutCancel(ctx))
-	if err != nil {
-		err = errors.Join(err, s.pg.Kill())
-	}
-	return errors.Join(err, os.RemoveAll(s.dir))
+	return errors.Join(s.pg.Stop(context.WithoutCancel(ctx)), os.RemoveAll(s.dir))
 }
 
 // Database is one of a Server. Drop it.

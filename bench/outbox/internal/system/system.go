@@ -25,8 +25,9 @@ type Event struct {
 }
 
 const (
-	// Kind is the aggregate type and Type the event type of all events.
+	// Kind is the aggregate type of all events.
 	Kind = "order"
+	// Type is the event type of all events.
 	Type = "order.placed"
 	// PayloadHead is how much of a payload Mark uses.
 	PayloadHead = 24
@@ -119,22 +120,20 @@ type pollRelay struct {
 
 // Run implements Relay.
 func (r *pollRelay) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		n, err := r.step(ctx, r.pool)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		if err != nil && ctx.Err() == nil {
 			return err
-		case n > 0:
+		}
+		if n > 0 {
 			continue
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(r.pause):
 		}
 	}
+	return nil
 }
 
 // Wake implements Relay.
