@@ -118,8 +118,8 @@ func (c *Consumer) receive(ctx context.Context, stop <-chan struct{}, m broker.M
 	l := c.cfg.letter(m)
 	ctx, span := c.startSpan(ctx, m)
 	defer span.End()
-	outcome, delay, err := c.settle(ctx, l)
-	if outcome == "" {
+	done, err := c.settle(ctx, l)
+	if done.result == "" {
 		c.log(ctx, m).Warn("cannot reach a decision on message", zap.Error(err))
 		span.RecordError(err)
 		timer := time.NewTimer(min(outagePause, c.cfg.MaxBackoff))
@@ -130,20 +130,29 @@ func (c *Consumer) receive(ctx context.Context, stop <-chan struct{}, m broker.M
 		}
 		return broker.Nack(0)
 	}
-	c.report(ctx, l, outcome, err)
-	if outcome == retried {
-		return broker.Nack(delay)
+	c.report(ctx, l, done.result, err)
+	if done.result == retried {
+		return broker.Nack(done.delay)
 	}
-	if outcome == applied && c.cfg.Mode == ByVersion {
+	if done.next {
 		c.drain(ctx, l.Key)
 	}
 	return broker.Ack()
 }
 
+// decision is what has become of a delivery. Without a result nothing is known but
+// that the database is of no help now.
+type decision struct {
+	result result
+	// delay is that of a retried one.
+	delay time.Duration
+	// next tells that an event that waited for this one may be applied.
+	next bool
+}
+
 // settle brings the message to where it is safe to acknowledge it, or says after
-// what delay to try again. Without a result nothing is known of the message but
-// that the database is of no help now. With one the error is the handler's.
-func (c *Consumer) settle(ctx context.Context, l letter) (result, time.Duration, error) {
+// what delay to try again. The error beside a result is the handler's.
+func (c *Consumer) settle(ctx context.Context, l letter) (decision, error) {
 	if l.malformed != nil {
 		return c.bury(ctx, l, failure{class: classMalformed, cause: l.malformed})
 	}
@@ -151,7 +160,7 @@ func (c *Consumer) settle(ctx context.Context, l letter) (result, time.Duration,
 	var blamed *handlerError
 	switch {
 	case err == nil:
-		return done, 0, nil
+		return done, nil
 	case errors.As(err, &blamed) && isPermanent(err):
 		return c.bury(ctx, l, failure{class: classPermanent, cause: err, attempts: 1})
 	case errors.As(err, &blamed):
@@ -159,39 +168,39 @@ func (c *Consumer) settle(ctx context.Context, l letter) (result, time.Duration,
 	case errors.Is(err, ErrTooOld):
 		return c.bury(ctx, l, failure{class: classTooOld, cause: err})
 	default:
-		return "", 0, err
+		return decision{}, err
 	}
 }
 
 // apply runs the handler if it is the message's turn, all in one transaction.
-func (c *Consumer) apply(ctx context.Context, l letter) (result, error) {
-	var done result
+func (c *Consumer) apply(ctx context.Context, l letter) (decision, error) {
+	var done decision
 	err := postgres.InTx(ctx, c.db, postgres.TxOptions{}, func(tx pgx.Tx) (err error) {
 		if c.cfg.Mode == ByVersion {
 			done, err = c.applyInOrder(ctx, tx, l)
 			return err
 		}
 		fresh, err := Once(ctx, tx, c.cfg.Name, l.id, func() error { return c.run(ctx, tx, l.Message) })
-		if done = duplicate; fresh {
-			done = applied
+		if done.result = duplicate; fresh {
+			done.result = applied
 		}
 		return err
 	})
 	return done, blameCommit(err)
 }
 
-func (c *Consumer) applyInOrder(ctx context.Context, tx pgx.Tx, l letter) (result, error) {
+func (c *Consumer) applyInOrder(ctx context.Context, tx pgx.Tx, l letter) (decision, error) {
 	p, err := advance(ctx, tx, c.position(l), c.cfg.JoinLate)
 	if err != nil {
-		return "", err
+		return decision{}, err
 	}
 	switch p.state {
 	case Applied:
-		return applied, c.run(ctx, tx, l.Message)
+		return decision{result: applied, next: p.next}, c.run(ctx, tx, l.Message)
 	case Early:
-		return early, c.keepEarly(ctx, tx, l)
+		return decision{result: early}, c.keepEarly(ctx, tx, l)
 	default:
-		return duplicate, nil
+		return decision{result: duplicate}, nil
 	}
 }
 

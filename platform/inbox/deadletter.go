@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,20 +24,20 @@ RETURNING attempts`
 
 // failed counts an attempt in the database: an attempt that fails because that is
 // away cannot be counted.
-func (c *Consumer) failed(ctx context.Context, l letter, cause error) (result, time.Duration, error) {
+func (c *Consumer) failed(ctx context.Context, l letter, cause error) (decision, error) {
 	var attempts int
 	if err := c.db.QueryRow(ctx, countAttempt, c.cfg.Name, l.id).Scan(&attempts); err != nil {
-		return "", 0, errors.Join(fmt.Errorf("count attempt: %w", err), cause)
+		return decision{}, errors.Join(fmt.Errorf("count attempt: %w", err), cause)
 	}
 	if attempts >= c.cfg.MaxAttempts {
 		return c.bury(ctx, l, failure{class: classExhausted, cause: cause})
 	}
-	return retried, c.cfg.backoff(attempts), cause
+	return decision{result: retried, delay: c.cfg.backoff(attempts)}, cause
 }
 
 // bury stores the message as a dead letter, in a transaction of its own that also
 // marks it as settled: when it comes again it is a duplicate.
-func (c *Consumer) bury(ctx context.Context, l letter, f failure) (result, time.Duration, error) {
+func (c *Consumer) bury(ctx context.Context, l letter, f failure) (decision, error) {
 	done := duplicate
 	err := postgres.InTx(ctx, c.db, postgres.TxOptions{}, func(tx pgx.Tx) error {
 		open, err := c.settleDead(ctx, tx, l, f.class)
@@ -52,12 +51,12 @@ func (c *Consumer) bury(ctx context.Context, l letter, f failure) (result, time.
 		return err
 	})
 	if err != nil {
-		return "", 0, errors.Join(fmt.Errorf("store dead letter: %w", err), f.cause)
+		return decision{}, errors.Join(fmt.Errorf("store dead letter: %w", err), f.cause)
 	}
 	if done == duplicate {
-		return duplicate, 0, nil
+		return decision{result: duplicate}, nil
 	}
-	return dead, 0, f.cause
+	return decision{result: dead}, f.cause
 }
 
 // holdBack makes the later events of the key wait for the version.

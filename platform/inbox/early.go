@@ -105,11 +105,11 @@ func (c *Consumer) waitingFailed(ctx context.Context, l letter, attempts int, ca
 		f.class = classPermanent
 	}
 	if f.class == classPermanent || attempts >= c.cfg.MaxAttempts {
-		outcome, _, err := c.bury(ctx, l, f)
-		if outcome == "" {
+		done, err := c.bury(ctx, l, f)
+		if done.result == "" {
 			return err
 		}
-		c.report(ctx, l, outcome, cause)
+		c.report(ctx, l, done.result, err)
 		return nil
 	}
 	_, err := c.db.Exec(ctx, `UPDATE slipway.inbox_early
