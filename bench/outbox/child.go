@@ -66,7 +66,7 @@ func (c childOptions) relay(ctx context.Context) error {
 
 // liveRelay is Slipway's relay of another replica.
 func (c childOptions) liveRelay(ctx context.Context) error {
-	pub, err := dialOurs(ctx, c.sink)
+	pub, err := dialOurs(c.sink, false)
 	if err != nil {
 		return err
 	}

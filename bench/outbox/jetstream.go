@@ -104,7 +104,7 @@ func (l *link) newStream(ctx context.Context) error {
 	}
 	_, err = l.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: streamName, Subjects: []string{streamSubject}, Storage: jetstream.FileStorage, Replicas: 1,
-		// As Slipway's driver has it: without these its batches are refused.
+		// As Slipway's driver declares it. The others do not notice.
 		AllowAtomicPublish: true, AllowBatchPublish: true,
 	})
 	if err != nil {

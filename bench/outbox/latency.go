@@ -103,7 +103,7 @@ func (c *course) travel(ctx context.Context, db *lab.Database, l *link, url stri
 		defer active.Kill()
 		sleep(ctx, time.Second)
 	}
-	pub, closePub, err := c.publisher(ctx, l, url)
+	pub, closePub, err := c.publisher(l, url)
 	if err != nil {
 		return err
 	}
@@ -119,10 +119,10 @@ func (c *course) travel(ctx context.Context, db *lab.Database, l *link, url stri
 	return errors.Join(err, relay.stop())
 }
 
-func (c *course) publisher(ctx context.Context, l *link, url string) (broker.Publisher, func(), error) {
+func (c *course) publisher(l *link, url string) (broker.Publisher, func(), error) {
 	switch {
 	case c.ours:
-		pub, err := dialOurs(ctx, url)
+		pub, err := dialOurs(url, false)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"syscall"
 	"time"
@@ -61,11 +62,9 @@ func (p *pair) start(ctx context.Context) error {
 func (p *pair) strike(ctx, life context.Context) error {
 	for n := 1; ctx.Err() == nil; n++ {
 		sleep(ctx, strikeEvery)
-		pid := int(p.collector.active.Swap(0))
-		relay := p.take(pid, n%pauseEach != 0)
+		pid, relay := p.take(n%pauseEach != 0)
 		switch {
-		case relay == nil: // nobody has published since the last time, or one that is dead
-			n--
+		case relay == nil:
 		case n%pauseEach == 0:
 			p.pause(life, pid)
 		default:
@@ -78,20 +77,29 @@ func (p *pair) strike(ctx, life context.Context) error {
 	return nil
 }
 
-// take returns a relay, for the last time if it is to be killed.
-func (p *pair) take(pid int, kill bool) *process.Process {
+// take returns the relay that has published last, for the last time if it is to be
+// killed. If none has since the last time, it is any of them, or none: if somebody
+// died in each second, nobody might ever publish.
+func (p *pair) take(kill bool) (pid int, relay *process.Process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	relay := p.relays[pid]
-	switch {
-	case relay == nil:
-	case kill:
+	pid = int(p.collector.active.Swap(0))
+	if p.relays[pid] == nil {
+		if rand.IntN(2) == 0 {
+			return 0, nil
+		}
+		for pid = range p.relays { // in any order
+			break
+		}
+	}
+	relay = p.relays[pid]
+	if kill {
 		delete(p.relays, pid)
 		p.kills++
-	default:
+	} else {
 		p.pauses++
 	}
-	return relay
+	return pid, relay
 }
 
 // pause stops a process and lets it go on later.

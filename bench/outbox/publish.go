@@ -27,14 +27,14 @@ const (
 // the server syncs always, one a run.
 type track struct {
 	name  string
-	open  func(ctx context.Context, url string) (broker.Publisher, func(), error)
+	open  func(url string, always bool) (broker.Publisher, func(), error)
 	batch int // how much is handed over at once
 	rates map[bool][]float64
 }
 
 func tracks() []*track {
-	open := func(wrap func(*link) broker.Publisher) func(context.Context, string) (broker.Publisher, func(), error) {
-		return func(_ context.Context, url string) (broker.Publisher, func(), error) {
+	open := func(wrap func(*link) broker.Publisher) func(string, bool) (broker.Publisher, func(), error) {
+		return func(url string, _ bool) (broker.Publisher, func(), error) {
 			l, err := connectNATS(url)
 			if err != nil {
 				return nil, nil, err
@@ -43,8 +43,8 @@ func tracks() []*track {
 		}
 	}
 	return []*track{
-		{name: "ours", batch: publishBatch, rates: map[bool][]float64{}, open: func(ctx context.Context, url string) (broker.Publisher, func(), error) {
-			pub, err := dialOurs(ctx, url)
+		{name: "ours", batch: publishBatch, rates: map[bool][]float64{}, open: func(url string, always bool) (broker.Publisher, func(), error) {
+			pub, err := dialOurs(url, always)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -102,7 +102,7 @@ func publishAll(ctx context.Context, b *bench, all []*track, n, runs int, always
 	for run := range runs {
 		for i := range all {
 			t := all[(run+i)%len(all)]
-			rate, done, err := t.run(ctx, server.url, n)
+			rate, done, err := t.run(ctx, server.url, n, always)
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
@@ -115,7 +115,7 @@ func publishAll(ctx context.Context, b *bench, all []*track, n, runs int, always
 
 // run publishes n events to an empty stream, or as many as it can in the time, and
 // looks whether they are there.
-func (t *track) run(ctx context.Context, url string, n int) (rate float64, done int, err error) {
+func (t *track) run(ctx context.Context, url string, n int, always bool) (rate float64, done int, err error) {
 	admin, err := connectNATS(url)
 	if err != nil {
 		return 0, 0, err
@@ -124,7 +124,7 @@ func (t *track) run(ctx context.Context, url string, n int) (rate float64, done 
 	if err := admin.newStream(ctx); err != nil {
 		return 0, 0, err
 	}
-	pub, closePub, err := t.open(ctx, url)
+	pub, closePub, err := t.open(url, always)
 	if err != nil {
 		return 0, 0, err
 	}
