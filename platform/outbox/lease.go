@@ -82,15 +82,21 @@ func sight(ctx context.Context, conn *pgx.Conn, sink string) (s sighting, err er
 	return s, err
 }
 
-// take takes the lease if nothing has happened to it since it was seen.
+// take takes the lease if nothing has happened to it since it was seen. Unlike all
+// that follows it waits for the disk: no term is given twice.
 func (l *ledger) take(ctx context.Context, seen sighting, holder string) (pos position, ok bool, err error) {
 	asked := time.Since(l.start)
 	var last int64
 	var xid, done string
 	var target *string
 	var high, floor, lo *int64
-	err = l.conn.QueryRow(ctx, takeSQL, l.sink, seen.term, seen.beat, holder).
-		Scan(&l.term, &last, &xid, &done, &pos.floor, &target, &high, &floor, &lo)
+	err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, takeSQL, l.sink, seen.term, seen.beat, holder).
+			Scan(&l.term, &last, &xid, &done, &pos.floor, &target, &high, &floor, &lo)
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return pos, false, nil
 	}

@@ -13,7 +13,7 @@ import (
 // maintain looks after everything that has time: the size of the backlog, the
 // rotation, and who holds things up.
 func (t *term) maintain(ctx context.Context) error {
-	conn, done, err := t.own(ctx, session+"; "+byID)
+	conn, done, err := t.own(ctx, session)
 	if err != nil {
 		return quiet(ctx, err)
 	}

@@ -282,6 +282,8 @@ func TestOperator_replay(t *testing.T) {
 		require.Equal(t, before[1+i].ID, m.ID)
 		require.Equal(t, m.ID+"/replay-"+strconv.FormatInt(plan.Replay, 10), m.Dedup())
 	}
-	eventually(t, func() bool { return rows[int](t, pool, "select count(*) from slipway.outbox_replay where finished_at is null")[0] == 0 })
+	eventually(t, func() bool {
+		return rows[int](t, pool, "select count(*) from slipway.outbox_replay where finished_at is null")[0] == 0
+	})
 	require.Equal(t, []string{"1"}, s.versions("order/old"))
 }

@@ -107,7 +107,7 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 		}
 		pause = min(2*pause, t.cfg.MaxBackoff)
 	}
-	if err := t.ledger.save(hard, c.after, true, parking.store(hard, t.cfg.Sink)); err != nil {
+	if err := t.ledger.save(hard, c.after, len(c.events) > 0, parking.store(hard, t.cfg.Sink)); err != nil {
 		return err
 	}
 	t.tally.settled(len(c.events))

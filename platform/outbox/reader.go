@@ -38,15 +38,9 @@ type reader struct {
 }
 
 // The plans are fixed: each query has one index that it must use, and the statistics
-// of a table that is emptied all the time would suggest others. A window is read
-// through (xid, id). A range of ids is read through the BRIN index, though the
-// planner takes scanning all of the other one for cheaper.
-const (
-	session = `SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
+// of a table that is emptied all the time would suggest to read it whole.
+const session = `SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
 SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '10s'`
-	byID  = "SET enable_indexscan = off"
-	byXID = "SET enable_indexscan = on"
-)
 
 func newReader(ctx context.Context, conn *pgx.Conn, batch int, pos position, f func() fence) (*reader, error) {
 	if _, err := conn.Exec(ctx, session, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -93,7 +87,7 @@ func lateSQL(batch int) string {
 
 // partSQL reads the events of a window in a range of ids.
 func partSQL(batch int) string {
-	return union(fmt.Sprintf("SELECT %s FROM $CHILD WHERE id > $1 AND id <= $2 AND NOT pg_visible_in_snapshot(xid, $3)"+
+	return union(fmt.Sprintf("SELECT %s FROM $CHILD WHERE id + 0 > $1 AND id + 0 <= $2 AND NOT pg_visible_in_snapshot(xid, $3)"+
 		" AND pg_visible_in_snapshot(xid, $4) ORDER BY id LIMIT %d", rowColumns, batch))
 }
 
@@ -143,17 +137,10 @@ func (r *reader) poll(ctx context.Context) (c chunk, fits bool, err error) {
 func (r *reader) begin(ctx context.Context) error {
 	r.width = int64(r.batch)
 	for i := range children {
-		_, err := r.conn.Exec(ctx, fmt.Sprintf("SELECT brin_summarize_new_values('slipway.outbox_%d_id_created_at_idx')", i))
+		_, err := r.conn.Exec(ctx, fmt.Sprintf("SELECT brin_summarize_new_values('slipway.outbox_%d_expr_created_at_idx')", i))
 		if err != nil && r.conn.IsClosed() {
 			return fmt.Errorf("summarize outbox index: %w", err)
 		}
-	}
-	return r.plan(ctx, byID)
-}
-
-func (r *reader) plan(ctx context.Context, setting string) error {
-	if _, err := r.conn.Exec(ctx, setting); err != nil {
-		return fmt.Errorf("prepare session of outbox reader: %w", err)
 	}
 	return nil
 }
@@ -168,10 +155,7 @@ func (r *reader) part(ctx context.Context) (chunk, error) {
 		if err != nil {
 			return c, fmt.Errorf("read outbox backlog: %w", err)
 		}
-		if r.pos.target == nil {
-			return c, r.plan(ctx, byXID)
-		}
-		if len(c.events) > 0 {
+		if len(c.events) > 0 || r.pos.target == nil {
 			return c, nil
 		}
 	}

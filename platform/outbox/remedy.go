@@ -140,7 +140,7 @@ func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Ti
 		return plan, err
 	}
 	err := o.act(ctx, by, "replay", func(tx pgx.Tx) ([]entry, error) {
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off; SET LOCAL statement_timeout = '60s'",
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '60s'",
 			pgx.QueryExecModeSimpleProtocol); err != nil {
 			return nil, err
 		}

@@ -25,7 +25,7 @@ type openReplay struct {
 // replayed says which events a replay is about: those that were settled when it was
 // asked for, but not those that are parked, which have not been published yet. $1 is
 // the snapshot, $2 the time, $3 and $4 the range of ids, $5 the sink.
-const replayed = `FROM $CHILD e WHERE id > $3 AND id <= $4 AND created_at >= $2 AND pg_visible_in_snapshot(xid, $1)
+const replayed = `FROM $CHILD e WHERE id + 0 > $3 AND id + 0 <= $4 AND created_at >= $2 AND pg_visible_in_snapshot(xid, $1)
     AND NOT EXISTS (SELECT FROM slipway.outbox_parked p WHERE p.sink = $5 AND p.event_id = e.event_id)`
 
 // replay publishes the next batch of the oldest open request, and tells whether there
@@ -86,7 +86,7 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 // rangesOfIDs runs fn in a transaction with the plans for ranges of ids.
 func rangesOfIDs(ctx context.Context, db postgres.Beginner, fn func(tx pgx.Tx) error) error {
 	return postgres.InTx(ctx, db, postgres.TxOptions{ReadOnly: true}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off; SET LOCAL statement_timeout = '60s'", pgx.QueryExecModeSimpleProtocol); err != nil {
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '60s'", pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
 		return fn(tx)

@@ -44,9 +44,9 @@ func TestTable_indexes(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
 	require.Equal(t, []string{
-		"outbox_0 brin (id, created_at)", "outbox_0 btree (xid, id)", "outbox_1 brin (id, created_at)", "outbox_1 btree (xid, id)",
-		"outbox_2 brin (id, created_at)", "outbox_2 btree (xid, id)",
-	}, rows[string](t, pool, `select tablename || ' ' || substring(indexdef from '(?:brin|btree) \([^)]*\)') from pg_indexes
+		"outbox_0 brin (((id + 0)), created_at)", "outbox_0 btree (xid, id)", "outbox_1 brin (((id + 0)), created_at)", "outbox_1 btree (xid, id)",
+		"outbox_2 brin (((id + 0)), created_at)", "outbox_2 btree (xid, id)",
+	}, rows[string](t, pool, `select tablename || ' ' || split_part(substring(indexdef from '(?:brin|btree) .*'), ' WITH', 1) from pg_indexes
 		where schemaname = 'slipway' and tablename ~ '^outbox_\d' order by 1`))
 	require.Equal(t, []int64{1}, rows[int64](t, pool, "select seqcache from pg_sequence where seqrelid = 'slipway.outbox_id_seq'::regclass"))
 }

@@ -66,7 +66,7 @@ const countWidth = 50_000
 
 var (
 	countSQL = "SELECT sum(n)::bigint FROM (" +
-		union("SELECT count(*) AS n FROM $CHILD WHERE id > $1 AND id <= $2 AND NOT pg_visible_in_snapshot(xid, $3) AND pg_visible_in_snapshot(xid, $4)") + ") AS c"
+		union("SELECT count(*) AS n FROM $CHILD WHERE id + 0 > $1 AND id + 0 <= $2 AND NOT pg_visible_in_snapshot(xid, $3) AND pg_visible_in_snapshot(xid, $4)") + ") AS c"
 	countLateSQL = "SELECT sum(n)::bigint FROM (" +
 		union("SELECT count(*) AS n FROM unnest($1::text[]) AS x(xid) JOIN LATERAL (SELECT FROM $CHILD WHERE xid = x.xid::xid8 AND id > $2 AND id <= $3) AS e ON true") + ") AS c"
 )

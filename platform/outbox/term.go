@@ -143,7 +143,7 @@ func (t *term) read(ctx context.Context) error {
 	if backlog {
 		signal(t.measure)
 	}
-	for {
+	for handed := time.Now(); ; {
 		began := time.Now()
 		c, err := r.next(ctx)
 		if err != nil {
@@ -158,9 +158,13 @@ func (t *term) read(ctx context.Context) error {
 		t.m.sync(c.now)
 		if len(c.events) > 0 {
 			t.m.window.Observe(float64(len(c.events)))
+		}
+		// An empty chunk now and then: rotation waits for the stored position.
+		if len(c.events) > 0 || time.Since(handed) > t.cfg.Maintenance {
 			if err := t.hand(ctx, conn, c); err != nil {
 				return quiet(ctx, err)
 			}
+			handed = time.Now()
 		}
 		if !backlog {
 			t.rest(ctx, began, len(c.events))

@@ -1,0 +1,222 @@
+package outbox_test
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/slipwayhq/slipway/platform/broker"
+	"github.com/slipwayhq/slipway/platform/internal/faultproxy"
+	"github.com/slipwayhq/slipway/platform/outbox"
+	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
+)
+
+// behind returns a pool that reaches the database of another through a proxy.
+func behind(t *testing.T, pool *pgxpool.Pool) (*pgxpool.Pool, *faultproxy.Proxy) {
+	t.Helper()
+	u, err := url.Parse(pool.Config().ConnString())
+	require.NoError(t, err)
+	proxy := faultproxy.Start(t, u.Host)
+	u.Host = proxy.Addr()
+	q := u.Query()
+	q.Del("synchronous_commit")
+	u.RawQuery = q.Encode()
+	if u.RawQuery == "" {
+		u.RawQuery = "sslmode=disable"
+	}
+	return open(t, u.String()), proxy
+}
+
+// A replica whose connections hang past its lease, as when its process is stopped, is replaced
+// within two leases. When it wakes up it changes nothing: its writes carry an old term. Without the
+// term in the WHERE of the position it would set that back, and publish for ever beside the other.
+func TestRelay_staleReplicaChangesNothing(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	far, proxy := behind(t, pool)
+	release := make(chan struct{})
+	first, second := &sink{}, &sink{}
+	first.fail = func(m broker.Message) error {
+		if m.Key == "order/slow" {
+			<-release
+		}
+		return nil
+	}
+	cfg := quick()
+	cfg.Lease = 500 * time.Millisecond
+	cfg.Holder = "stale"
+	stale, reg, _ := start(t, far, first, cfg)
+	eventually(t, stale.Active)
+	cfg.Holder = "fresh"
+	fresh, _, _ := start(t, pool, second, cfg)
+	add(t, t.Context(), pool, event("a", 1))
+	eventually(t, func() bool { return first.count() == 1 })
+
+	add(t, t.Context(), pool, event("slow", 1), event("slow", 2))
+	eventually(t, func() bool { return !first.mu.TryLock() || func() bool { first.mu.Unlock(); return false }() }, "it publishes")
+	proxy.SetFault(faultproxy.Fault{Stall: true})
+	eventually(t, fresh.Active, "the standby takes over")
+	eventually(t, func() bool { return len(second.versions("order/slow")) == 2 })
+	add(t, t.Context(), pool, event("a", 2))
+	fresh.Wake()
+	eventually(t, func() bool { return len(second.versions("order/a")) >= 1 })
+	position := rows[string](t, pool, "select snapshot::text from slipway.outbox_sink")[0]
+
+	proxy.SetFault(faultproxy.Fault{})
+	close(release)
+	eventually(t, func() bool { return value(t, reg, "outbox_fenced_writes_total") > 0 || !stale.Active() }, "it finds out")
+	eventually(t, func() bool { return !stale.Active() })
+	require.True(t, fresh.Active())
+	require.True(t, rows[bool](t, pool, "select pg_snapshot_xmax(snapshot) >= pg_snapshot_xmax($1::text::pg_snapshot) from slipway.outbox_sink", position)[0])
+	require.Equal(t, []string{"fresh"}, rows[string](t, pool, "select holder from slipway.outbox_sink"))
+}
+
+// A replica that is told to end hands over at once, one that dies is replaced within two leases.
+func TestRelay_takeover(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	far, proxy := behind(t, pool)
+	s := &sink{}
+	cfg := quick()
+	cfg.Lease = time.Minute // nobody could wait for its end
+	first, _, stop := start(t, pool, s, cfg)
+	eventually(t, first.Active)
+	second, _, _ := start(t, pool, s, cfg)
+	require.False(t, second.Active())
+	stop()
+	require.False(t, first.Active())
+	eventually(t, second.Active)
+
+	// The third sees no sign of life of one whose connections are gone.
+	other := setup(t)
+	cfg.Lease = 500 * time.Millisecond
+	far, proxy = behind(t, other)
+	dying, _, _ := start(t, far, s, cfg)
+	eventually(t, dying.Active)
+	heir, _, _ := start(t, other, s, cfg)
+	proxy.SetFault(faultproxy.Fault{Refuse: true})
+	proxy.Cut()
+	eventually(t, heir.Active)
+}
+
+// Clocks of replicas and of the database that are hours apart, and jump, change no lease and no
+// order: no instant of one clock is ever compared with that of another. Here clock_timestamp() is
+// a function that is ahead or behind by what a table says.
+func TestRelay_skewedClocks(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	exec(t, pool, "create schema skewed")
+	exec(t, pool, "create table skewed.by (hours int)")
+	exec(t, pool, "insert into skewed.by values (1)")
+	exec(t, pool, `create function skewed.clock_timestamp() returns timestamptz language sql volatile
+		as 'select pg_catalog.clock_timestamp() + make_interval(hours => hours) from skewed.by'`)
+	u, err := url.Parse(pool.Config().ConnString())
+	require.NoError(t, err)
+	q := u.Query()
+	q.Del("synchronous_commit")
+	q.Set("search_path", "skewed,pg_catalog,public")
+	u.RawQuery = q.Encode()
+	skewed := open(t, u.String())
+	require.True(t, rows[bool](t, skewed, "select clock_timestamp() > pg_catalog.clock_timestamp() + interval '50 minutes'")[0])
+
+	s := &sink{}
+	cfg := quick()
+	ahead, _, _ := start(t, skewed, s, cfg)
+	eventually(t, ahead.Active)
+	standby, _, _ := start(t, pool, s, cfg)
+	for i, hours := range []int{-10, 10, 0, -1, 5} {
+		exec(t, pool, "update skewed.by set hours = $1", hours)
+		add(t, t.Context(), skewed, event("a", int64(i+1)))
+		ahead.Wake()
+		eventually(t, func() bool { return s.count() == i+1 })
+	}
+	require.True(t, ahead.Active())
+	require.False(t, standby.Active(), "the lease never changed hands")
+	require.Equal(t, []int64{1}, rows[int64](t, pool, "select term from slipway.outbox_sink"))
+	require.Equal(t, []string{"1", "2", "3", "4", "5"}, s.versions("order/a"))
+}
+
+// Commits wake the active relay through a standby with one notification for many of them, from
+// outside of their transactions. A NOTIFY in each transaction sends one each, and lines up the
+// commits behind each other.
+func TestRelay_wakesAcrossReplicas(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	ctx := t.Context()
+	s := &sink{}
+	cfg := quick()
+	cfg.Poll, cfg.Linger = time.Hour, 5*time.Millisecond
+	active, _, _ := start(t, pool, s, cfg)
+	eventually(t, active.Active)
+	standby, _, _ := start(t, pool, s, cfg)
+	conn, err := pgx.Connect(ctx, pool.Config().ConnString())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	exec(t, conn, "listen slipway_outbox")
+
+	began := time.Now()
+	const commits = 400
+	for i := range commits {
+		add(t, ctx, pool, event(strconv.Itoa(i%7), int64(i/7+1)))
+		standby.Wake()
+	}
+	eventually(t, func() bool { return s.count() == commits })
+	exec(t, pool, "select pg_notify('slipway_outbox', 'end')")
+	heard := 0
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		require.NoError(t, err)
+		if n.Payload == "end" {
+			break
+		}
+		heard++
+	}
+	require.Positive(t, heard)
+	require.LessOrEqual(t, heard, int(time.Since(began)/(2*cfg.Linger))+1)
+	require.Zero(t, rows[int](t, pool, "select count(*) from pg_replication_slots where database = current_database()")[0], "no slot that could fill the disk")
+}
+
+func TestRelay_backlogInPieces(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	fill(t, pool, 10_000)
+	largest := 0
+	s := &sink{}
+	cfg := quick()
+	cfg.Batch = 250
+	relay, reg, _ := start(t, pool, publishFunc(func(ctx context.Context, m []broker.Message) error {
+		largest = max(largest, len(m))
+		return s.Publish(ctx, m)
+	}), cfg)
+	eventually(t, func() bool { return s.count() == 10_000 })
+	relay.Wake()
+	require.Equal(t, 250, largest)
+	require.Equal(t, []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"}, s.versions("order/7"))
+	eventually(t, func() bool { return value(t, reg, "outbox_unsent_events_total") == 0 })
+	require.InDelta(t, 10_000, value(t, reg, "outbox_published_events_total"), 0)
+}
+
+type publishFunc func(ctx context.Context, messages []broker.Message) error
+
+func (f publishFunc) Publish(ctx context.Context, messages []broker.Message) error {
+	return f(ctx, messages)
+}
+
+func TestRelay_withoutDatabase(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.StartServer(t)
+	pool := open(t, server.URL("postgres"))
+	s := &sink{}
+	cfg := quick()
+	relay, err := outbox.NewRelay(pool, s, cfg, nil, nil)
+	require.NoError(t, err)
+	err = relay.Run(t.Context())
+	require.ErrorIs(t, err, outbox.ErrUnsafe)
+	require.ErrorContains(t, err, "slipway migrate up")
+}

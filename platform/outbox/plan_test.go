@@ -1,0 +1,102 @@
+package outbox
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
+)
+
+// Each query uses the index that it must, whatever the planner knows: with an empty table, a large
+// one that was never analysed, and one that was. Without the settings of the session, or with a
+// parameter for LIMIT, some of them read the whole table.
+func TestReader_plans(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, postgrestest.New(t, Migrations()))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	run := func(sql string, args ...any) {
+		_, err := conn.Exec(ctx, sql, args...)
+		require.NoError(t, err)
+	}
+	for _, sql := range strings.Split(session, ";") {
+		run(sql)
+	}
+	explain := func(sql string, args ...any) string {
+		for i := range 6 { // from the sixth on the server may take a generic plan
+			rows, err := conn.Query(ctx, sql, args...)
+			require.NoError(t, err, i)
+			rows.Close()
+		}
+		rows, err := conn.Query(ctx, "EXPLAIN "+sql, args...)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(lines, "\n")
+	}
+	check := func(t *testing.T) {
+		poll := explain(pollSQL(1000), "740", []string{"741", "742"})
+		late := explain(lateSQL(1000), []string{"741", "742"}, 10, 20)
+		part := explain(partSQL(1000), 10, 1010, "740:740:", "900:900:")
+		for name, plan := range map[string]string{"poll": poll, "late": late, "part": part} {
+			require.NotContains(t, strings.ReplaceAll(plan, "Seq Scan on outbox_id_seq", ""), "Seq Scan", name)
+		}
+		for i := range children {
+			require.Contains(t, poll, fmt.Sprintf("outbox_%d_xid_id_idx", i))
+			require.Contains(t, late, fmt.Sprintf("outbox_%d_xid_id_idx", i))
+			require.Contains(t, part, fmt.Sprintf("outbox_%d_expr_created_at_idx", i))
+		}
+		for _, line := range strings.Split(poll, "\n") {
+			if strings.Contains(line, "Index Cond") {
+				require.Contains(t, line, "xid", "the index is entered by the xid")
+			}
+		}
+	}
+	insert := `INSERT INTO slipway.outbox (slot, lane, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, event_version, payload, headers)
+		SELECT 0, 0, gen_random_uuid(), 'order', i::text, 1, 'order.placed', 1, '\x00', '{}' FROM generate_series(1, 50000) i`
+	run("ALTER TABLE slipway.outbox_0 SET (autovacuum_enabled = off)")
+	t.Run("of an empty table", check)
+	run(insert)
+	t.Run("of a large table that was never analysed", check)
+	run("ANALYZE slipway.outbox_0")
+	t.Run("of a large table that was analysed", check)
+	run("TRUNCATE slipway.outbox_0")
+	t.Run("of an empty table that is taken for a large one", check)
+}
+
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	s, err := parseSnapshot("10:20:11,15")
+	require.NoError(t, err)
+	for xid, seen := range map[uint64]bool{9: true, 10: true, 11: false, 12: true, 15: false, 19: true, 20: false, 30: false} {
+		require.Equal(t, seen, s.sees(xid), xid)
+	}
+	next, err := parseSnapshot("15:30:15,22")
+	require.NoError(t, err)
+	require.Equal(t, []string{"11"}, s.late(next))
+	require.Equal(t, []string{"11", "15"}, s.runningText())
+	for _, bad := range []string{"", "1:2", "a:2:", "1:b:", "1:2:c"} {
+		_, err := parseSnapshot(bad)
+		require.Error(t, err, bad)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	var c Config
+	c.SetDefaults()
+	require.NoError(t, c.Validate())
+	c = Config{Sink: "\x00", Batch: 20_000, Lease: 1, Poll: -1, MaxAttempts: -1, MinBackoff: 2, MaxBackoff: 1}
+	c.SetDefaults()
+	err := c.Validate()
+	for _, part := range []string{"OUTBOX_SINK", "OUTBOX_BATCH", "OUTBOX_LEASE", "OUTBOX_POLL", "OUTBOX_MAX_ATTEMPTS", "longest backoff"} {
+		require.ErrorContains(t, err, part)
+	}
+	_, err = NewRelay(nil, nil, c, nil, nil)
+	require.Error(t, err)
+}
