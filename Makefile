@@ -74,6 +74,10 @@ bench-chain: ## Compare the interceptor chain with bare grpc-go and with the usu
 bench-drain: ## Count failed calls over rolling restarts, with naive and kill -9 controls
 	cd bench && go run ./drain $(ARGS)
 
+.PHONY: bench-outbox
+bench-outbox: ## Compare the outbox with its peers: speed, order, losses (ARGS="B1 B5", ARGS=-quick)
+	cd bench && go run ./outbox $(ARGS)
+
 ## Prepare
 
 .PHONY: servers

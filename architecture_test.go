@@ -120,7 +120,10 @@ func TestDependencies(t *testing.T) {
 		"platform/postgres":          {"pgx"},
 		"platform/postgres/migrate":  {"atlas", "pgx"},
 		"platform/postgres/pgserver": {},
+		"platform/broker":            {},
+		"platform/broker/nats":       {"nats"},
 		"platform/outbox":            {"atlas", "pgx"},
+		"platform/inbox":             {"atlas", "pgx"},
 		"platform/redisdb":           {"redis"},
 		"cmd/slipway":                {"atlas", "grpc", "miniredis", "nats", "pgx"},
 	} {

@@ -77,7 +77,8 @@ func sameCluster(ctx context.Context, conn *pgx.Conn, sink string, identifier *i
 // systemIdentifier returns that of the cluster, nil where it may not be asked.
 func systemIdentifier(ctx context.Context, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}) (*int64, error) {
+},
+) (*int64, error) {
 	var id int64
 	if err := db.QueryRow(ctx, "SELECT system_identifier FROM pg_control_system()").Scan(&id); err != nil {
 		return nil, err

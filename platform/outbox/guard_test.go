@@ -97,7 +97,7 @@ func TestRelay_noPhantoms(t *testing.T) {
 	dir, err := os.MkdirTemp("", "outbox-")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the server may run as another user
+	require.NoError(t, os.Chmod(dir, 0o755))
 	server, err := pgserver.Start(t.Context(), pgserver.Config{Dir: filepath.Join(dir, "pg"), Settings: map[string]string{"wal_writer_delay": "10s"}})
 	if err != nil {
 		t.Skip("no local server: ", err)

@@ -81,7 +81,6 @@ func TestRelay_staleReplicaChangesNothing(t *testing.T) {
 func TestRelay_takeover(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
-	far, proxy := behind(t, pool)
 	s := &sink{}
 	cfg := quick()
 	cfg.Lease = time.Minute // nobody could wait for its end
@@ -96,7 +95,7 @@ func TestRelay_takeover(t *testing.T) {
 	// The third sees no sign of life of one whose connections are gone.
 	other := setup(t)
 	cfg.Lease = 500 * time.Millisecond
-	far, proxy = behind(t, other)
+	far, proxy := behind(t, other)
 	dying, _, _ := start(t, far, s, cfg)
 	eventually(t, dying.Active)
 	heir, _, _ := start(t, other, s, cfg)

@@ -3,7 +3,6 @@ package outbox_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -312,7 +311,7 @@ func check(t *testing.T, s *sink, done *committed) {
 		for i := range want {
 			want[i] = i + 1
 		}
-		require.Equal(t, want, seen[id], fmt.Sprintf("aggregate %s", id))
+		require.Equal(t, want, seen[id], "aggregate "+id)
 	}
 	t.Logf("%d events, %d published", total, s.count())
 }

@@ -1,9 +1,11 @@
 package outbox
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -40,6 +42,7 @@ func TestReader_plans(t *testing.T) {
 		return strings.Join(lines, "\n")
 	}
 	check := func(t *testing.T) {
+		t.Helper()
 		poll := explain(pollSQL(1000), "740", []string{"741", "742"})
 		late := explain(lateSQL(1000), []string{"741", "742"}, 10, 20)
 		part := explain(partSQL(1000), 10, 1010, "740:740:", "900:900:")
@@ -99,4 +102,21 @@ func TestConfig(t *testing.T) {
 	}
 	_, err = NewRelay(nil, nil, c, nil, nil)
 	require.Error(t, err)
+}
+
+func FuzzDecodeHeaders(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"a":"b"}`, `{"a":"b","c":"d"}`, `{"a":"\u00e4\"","b":"<"}`, `{"a": "b"}`, `{"a":"b",}`, `{"a":1}`, `{"a":"b"}x`, `{"a":"b""c":"d"}`,
+		`{"a","b":"c"}`, `null`, `[]`, ``, `{`, `{"a":"b"`, "{\"a\":\"b\nc\"}", "{\"a\":\"\xff\"}",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		want, got := map[string]string{}, map[string]string{}
+		err := decodeHeaders(text, got)
+		if json.Unmarshal([]byte(text), &want) == nil && want != nil && utf8.ValidString(text) {
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		}
+	})
 }

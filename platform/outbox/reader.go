@@ -113,7 +113,7 @@ func (r *reader) poll(ctx context.Context) (c chunk, fits bool, err error) {
 	}
 	var high int64
 	var text string
-	c.events, err = collect(rows, nil, func(s *stored) { high, text, c.now = s.id, s.headers, s.createdAt })
+	c.events, err = collect(rows, func(s *stored) { high, text, c.now = s.id, s.headers, s.createdAt })
 	if err != nil {
 		return c, false, fmt.Errorf("read outbox window: %w", err)
 	}
@@ -175,7 +175,7 @@ func (r *reader) step(ctx context.Context) (chunk, error) {
 	if err != nil {
 		return chunk{}, err
 	}
-	events, err := collect(rows, nil, nil)
+	events, err := collect(rows, nil)
 	if err != nil {
 		return chunk{}, err
 	}

@@ -68,11 +68,11 @@ func (r *Relay) Active() bool { return r.active.Load() }
 // ErrUnsafe.
 func (r *Relay) Run(ctx context.Context) error {
 	pause := r.cfg.MinBackoff
-	for ctx.Err() == nil {
+	for {
 		began := time.Now()
-		err := r.campaign(ctx)
+		err := quiet(ctx, r.campaign(ctx))
 		switch {
-		case ctx.Err() != nil:
+		case err == nil:
 			return nil
 		case errors.Is(err, ErrUnsafe):
 			return err
@@ -87,7 +87,6 @@ func (r *Relay) Run(ctx context.Context) error {
 		wait(ctx, pause)
 		pause = min(2*pause, r.cfg.MaxBackoff, 2*time.Second)
 	}
-	return nil
 }
 
 // campaign stands by until the lease is free, then leads until it is lost.

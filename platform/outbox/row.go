@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,20 +43,54 @@ func (a aggregate) key() string { return a.kind + "/" + a.id }
 // message is the event as the broker gets it.
 func (s *stored) message() (broker.Message, error) {
 	headers := make(map[string]string, 12)
-	if err := json.Unmarshal([]byte(s.headers), &headers); err != nil {
+	if err := decodeHeaders(s.headers, headers); err != nil {
 		return broker.Message{}, fmt.Errorf("decode headers of event %s: %w: %w", s.eventID, broker.ErrRefused, err)
 	}
 	id, key := s.eventID.String(), s.aggregate().key()
-	maps.Copy(headers, map[string]string{
-		broker.HeaderID: id, broker.HeaderKey: key,
-		broker.HeaderEventType: s.eventType, broker.HeaderEventVersion: strconv.Itoa(int(s.eventVersion)),
-		broker.HeaderAggregateType: s.aggregateType, broker.HeaderAggregateID: s.aggregateID,
-		broker.HeaderTime: s.createdAt.UTC().Format(time.RFC3339Nano),
-	})
+	headers[broker.HeaderID], headers[broker.HeaderKey] = id, key
+	headers[broker.HeaderEventType], headers[broker.HeaderEventVersion] = s.eventType, strconv.Itoa(int(s.eventVersion))
+	headers[broker.HeaderAggregateType], headers[broker.HeaderAggregateID] = s.aggregateType, s.aggregateID
+	headers[broker.HeaderTime] = s.createdAt.UTC().Format(time.RFC3339Nano)
 	if s.aggregateVersion != 0 {
 		headers[broker.HeaderAggregateVersion] = strconv.FormatInt(s.aggregateVersion, 10)
 	}
 	return broker.Message{ID: id, Subject: s.eventType, Key: key, Headers: headers, Payload: s.payload}, nil
+}
+
+// decodeHeaders reads a JSON object of strings. What Add writes has mostly nothing to
+// unquote: then the strings are parts of the text, which takes a fraction of the
+// time that a backlog spends on decoding.
+func decodeHeaders(text string, into map[string]string) error {
+	if rest, ok := strings.CutPrefix(text, "{"); ok && !strings.Contains(text, `\`) {
+		for {
+			key, value, after, ok := cutPair(rest)
+			if !ok {
+				break
+			}
+			into[key] = value
+			if after == "}" {
+				return nil
+			}
+			rest, ok = strings.CutPrefix(after, ",")
+			if !ok {
+				break
+			}
+		}
+	}
+	clear(into)
+	return json.Unmarshal([]byte(text), &into)
+}
+
+// cutPair takes "key":"value" off the text.
+func cutPair(text string) (key, value, rest string, ok bool) {
+	if rest, ok = strings.CutPrefix(text, `"`); !ok {
+		return "", "", "", false
+	}
+	if key, rest, ok = strings.Cut(rest, `":"`); !ok {
+		return "", "", "", false
+	}
+	value, rest, ok = strings.Cut(rest, `"`)
+	return key, value, rest, ok && !strings.Contains(key, `"`)
 }
 
 // binaryFormat asks for every column as decode expects it, also where a pool has
@@ -98,7 +132,7 @@ func (s *stored) decode(values [][]byte) error {
 
 // collect reads rows of rowColumns. The one without an xid is about the window, not
 // an event: it is given to about.
-func collect(rows pgx.Rows, into []stored, about func(*stored)) ([]stored, error) {
+func collect(rows pgx.Rows, about func(*stored)) (into []stored, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		values := rows.RawValues()

@@ -258,8 +258,8 @@ func signal(c chan struct{}) {
 
 // quiet drops an error that is only the end of ctx.
 func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
