@@ -163,6 +163,7 @@ func subscription(d Driver, name string) broker.Subscription {
 }
 
 func arrives(t *testing.T, d Driver) {
+	t.Helper()
 	big := strings.Repeat("x", 100<<10)
 	want := []broker.Message{
 		{ID: "1", Subject: d.Subjects[0], Key: "order/ä 1", Headers: map[string]string{"traceparent": "00-01-02-01", "tenant": "acme, inc"}, Payload: []byte{0, 1, 255}},
@@ -189,6 +190,7 @@ func arrives(t *testing.T, d Driver) {
 }
 
 func names(t *testing.T, d Driver) {
+	t.Helper()
 	publish(t, d, Messages(d.Subjects[0], 10, "a", "b")...)
 	one, two := consume(t, d.NewSubscriber(t), subscription(d, "one"), nil), consume(t, d.NewSubscriber(t), subscription(d, "two"), nil)
 	publish(t, d, Messages(d.Subjects[1], 10, "a", "b")...)
@@ -196,6 +198,7 @@ func names(t *testing.T, d Driver) {
 }
 
 func inOrder(t *testing.T, d Driver) {
+	t.Helper()
 	keys := []string{"a", "b", "c", "d", "e", "f", "g"}
 	all := Messages(d.Subjects[0], 50*len(keys), keys...)
 	c := consume(t, d.NewSubscriber(t), subscription(d, "c"), nil)
@@ -211,6 +214,7 @@ func inOrder(t *testing.T, d Driver) {
 }
 
 func redelivers(t *testing.T, d Driver) {
+	t.Helper()
 	var mu sync.Mutex
 	refused := 0
 	attempts := []int{}
@@ -241,6 +245,7 @@ func redelivers(t *testing.T, d Driver) {
 }
 
 func terminates(t *testing.T, d Driver) {
+	t.Helper()
 	decide := func(m broker.Delivery) broker.Verdict {
 		if string(m.Payload) == "0" {
 			return broker.Terminate("poison")
@@ -258,6 +263,7 @@ func terminates(t *testing.T, d Driver) {
 }
 
 func sideBySide(t *testing.T, d Driver) {
+	t.Helper()
 	if d.Serial {
 		t.Skip("this broker hands over one message at a time")
 	}
@@ -283,6 +289,7 @@ func sideBySide(t *testing.T, d Driver) {
 }
 
 func finishes(t *testing.T, d Driver) {
+	t.Helper()
 	began, release := make(chan struct{}, 10), make(chan struct{})
 	c := consume(t, d.NewSubscriber(t), subscription(d, "c"), func(broker.Delivery) broker.Verdict {
 		began <- struct{}{}
@@ -309,6 +316,7 @@ func finishes(t *testing.T, d Driver) {
 }
 
 func handsOver(t *testing.T, d Driver) {
+	t.Helper()
 	const n = 200
 	keys := []string{"a", "b", "c"}
 	var mu sync.Mutex
@@ -351,6 +359,7 @@ func handsOver(t *testing.T, d Driver) {
 }
 
 func refuses(t *testing.T, d Driver) {
+	t.Helper()
 	if d.TooLarge == 0 {
 		t.Skip("this broker takes messages of any size")
 	}
@@ -375,14 +384,17 @@ func refuses(t *testing.T, d Driver) {
 }
 
 func empty(t *testing.T, d Driver) {
+	t.Helper()
 	require.NoError(t, d.Publisher.Publish(t.Context(), nil))
 }
 
 func invalid(t *testing.T, d Driver) {
+	t.Helper()
 	require.Error(t, d.NewSubscriber(t).Subscribe(t.Context(), broker.Subscription{Subjects: d.Subjects[:]}, nil))
 }
 
 func pattern(t *testing.T, d Driver) {
+	t.Helper()
 	if d.Pattern == "" {
 		t.Skip("this broker knows no patterns")
 	}
@@ -394,6 +406,7 @@ func pattern(t *testing.T, d Driver) {
 }
 
 func restart(t *testing.T, d Driver) {
+	t.Helper()
 	if d.Restart == nil {
 		t.Skip("this broker cannot be restarted here")
 	}

@@ -14,6 +14,7 @@ import (
 // dispatcher runs the handlers of one session: keys side by side, messages of a key
 // one after the other.
 type dispatcher struct {
+	ctx      context.Context //nolint:containedctx // that of the handlers, which outlives the session's
 	sub      broker.Subscription
 	handle   broker.Handler
 	takeover time.Duration
@@ -39,9 +40,9 @@ type item struct {
 	delivery broker.Delivery
 }
 
-func newDispatcher(sub broker.Subscription, handle broker.Handler, takeover time.Duration, abort func()) *dispatcher {
+func newDispatcher(ctx context.Context, sub broker.Subscription, handle broker.Handler, takeover time.Duration, abort func()) *dispatcher {
 	d := &dispatcher{
-		sub: sub, handle: handle, takeover: takeover, abort: abort,
+		ctx: ctx, sub: sub, handle: handle, takeover: takeover, abort: abort,
 		slots: make(chan struct{}, sub.Concurrency), ended: make(chan struct{}),
 		keys: map[string]*queue{}, held: map[uint64]jetstream.Msg{}, alive: time.Now(),
 	}
@@ -135,7 +136,7 @@ func (d *dispatcher) run(m broker.Delivery) (v broker.Verdict, ok bool) {
 	if d.suspicious() {
 		return v, false
 	}
-	return d.handle(context.Background(), m), true
+	return d.handle(d.ctx, m), true
 }
 
 func (d *dispatcher) done(it item, v broker.Verdict) {

@@ -71,14 +71,17 @@ func TestConformance(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			brokertest.Run(t, func(t *testing.T) brokertest.Driver {
+				t.Helper()
 				h := startServer(t)
 				return brokertest.Driver{
 					Publisher: h.publisher(t, mode),
 					NewSubscriber: func(tb testing.TB) broker.Subscriber {
+						tb.Helper()
 						return nats.NewSubscriber(h.connect(tb), nats.SubscriberConfig{Stream: "orders"})
 					},
 					Subjects: [2]string{"order.placed", "order.paid"}, Pattern: "order.>", TooLarge: 2 << 20,
 					Restart: func(tb testing.TB) {
+						tb.Helper()
 						h.stop()
 						h.start(tb)
 					},

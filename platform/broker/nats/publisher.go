@@ -206,22 +206,22 @@ func (p *Publisher) fast(ctx context.Context, b *sending) int {
 	for _, i := range b.todo[:last] {
 		ack, err := pub.AddMsg(encode(b.messages[i]))
 		if err != nil {
-			p.abandon(pub)
+			p.abandon(ctx, pub)
 			return int(acked)
 		}
 		acked = max(acked, ack.AckSequence)
 	}
 	ack, err := pub.CommitMsg(ctx, encode(b.messages[b.todo[last]]))
 	if err != nil || ack.BatchSize != uint64(len(b.todo)) {
-		p.abandon(pub)
+		p.abandon(ctx, pub)
 		return int(acked)
 	}
 	return len(b.todo)
 }
 
 // abandon ends a batch that went wrong, so that nothing of it comes later.
-func (p *Publisher) abandon(pub jetstreamext.FastPublisher) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (p *Publisher) abandon(ctx context.Context, pub jetstreamext.FastPublisher) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if !pub.IsClosed() {
 		_, _ = pub.Close(ctx)

@@ -52,7 +52,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, sub broker.Subscription, han
 		err := s.session(ctx, sub, handle)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			continue
 		case errors.Is(err, errTaken):
 			log.Info("begins again with what is not settled", zap.Error(err))
 		default:
@@ -95,7 +95,7 @@ func (s *Subscriber) session(ctx context.Context, sub broker.Subscription, handl
 	}
 	defer context.AfterFunc(ctx, iter.Stop)()
 	defer iter.Stop()
-	d := newDispatcher(sub, handle, s.cfg.Takeover, iter.Stop)
+	d := newDispatcher(context.WithoutCancel(ctx), sub, handle, s.cfg.Takeover, iter.Stop)
 	err = s.receive(ctx, consumer, iter, d)
 	d.drain()
 	iter.Stop() // before the server begins again: what it sent here would be lost
@@ -103,7 +103,7 @@ func (s *Subscriber) session(ctx context.Context, sub broker.Subscription, handl
 		return errors.Join(err, s.rewind(ctx, stream, sub.Name))
 	}
 	if ctx.Err() != nil {
-		s.letGo(stream, sub.Name)
+		s.letGo(ctx, stream, sub.Name)
 	}
 	return err
 }
@@ -123,8 +123,8 @@ func abandoned(info *jetstream.ConsumerInfo) bool {
 }
 
 // letGo lets another process take over at once. Without it, that takes a moment.
-func (s *Subscriber) letGo(stream, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (s *Subscriber) letGo(ctx context.Context, stream, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if handle, err := s.conn.js.Stream(ctx, stream); err == nil {
 		_ = handle.UnpinConsumer(ctx, name, group)
@@ -157,7 +157,7 @@ func (s *Subscriber) receive(ctx context.Context, consumer jetstream.Consumer, i
 		if d.stale() {
 			return errTaken
 		}
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
@@ -185,9 +185,6 @@ func (s *Subscriber) receive(ctx context.Context, consumer jetstream.Consumer, i
 // rewind has the server begin again after the last message before which all are
 // settled, and lets go of whoever it gives messages to now.
 func (s *Subscriber) rewind(ctx context.Context, stream, name string) error {
-	if ctx.Err() != nil {
-		return nil
-	}
 	if _, err := s.conn.js.ResetConsumer(ctx, stream, name); err != nil {
 		return fmt.Errorf("reset consumer: %w", err)
 	}
