@@ -49,13 +49,13 @@ func newTerm(r *Relay, l *ledger, pos position) *term {
 // run leads until the lease is lost or ctx ends. Then it finishes the publication
 // that is running, stores the position and gives the lease back.
 func (t *term) run(ctx context.Context) error {
-	hard, stop := context.WithCancel(context.WithoutCancel(ctx))
+	bounded, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		wait(hard, finishTimeout)
+		wait(bounded, finishTimeout)
 		stop()
 	})()
-	group, hard := errgroup.WithContext(hard)
+	group, hard := errgroup.WithContext(bounded)
 	soft, end := context.WithCancel(hard) // ends when no new work is to be begun
 	defer end()
 	defer context.AfterFunc(ctx, end)()
