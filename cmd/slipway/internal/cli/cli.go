@@ -7,12 +7,13 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/outboxcmd"
 )
 
 // The exit codes.
@@ -38,13 +39,6 @@ type app struct {
 // errReported is returned by a command that has said itself what failed.
 var errReported = errors.New("reported")
 
-// usageError is a mistake in how a command was called.
-type usageError struct{ error }
-
-func (u usageError) Unwrap() error { return u.error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 // Main runs the command line, args with the program's name first, and returns the
 // exit code.
 func Main(args, environ []string, streams Streams) int {
@@ -58,7 +52,7 @@ func Main(args, environ []string, streams Streams) int {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	ran, err := root.ExecuteC()
-	var usage usageError
+	var usage command.UsageError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -73,53 +67,21 @@ func Main(args, environ []string, streams Streams) int {
 	}
 }
 
+// env is what the commands of other packages get.
+func (a *app) env() command.Env {
+	return command.Env{Program: a.program, Environ: a.environ, Console: a.console}
+}
+
 func (a *app) root() *cobra.Command {
-	root := group(&cobra.Command{
+	root := command.Group(&cobra.Command{
 		Use:   "slipway",
 		Short: "Run and operate Go services that are built on Slipway",
 		Example: `  slipway doctor          # is everything there?
   slipway dev             # run the project of this folder
   slipway migrate status  # what is in its databases`,
 		SilenceErrors: true, SilenceUsage: true,
-	}, a.dev(), a.migrate(), a.doctor(), a.version())
+	}, a.dev(), a.migrate(), outboxcmd.New(a.env()), a.doctor(), a.version())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(command.FlagError)
 	return root
-}
-
-// group makes a command of commands: alone it shows its help, and it refuses what
-// it does not know.
-func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
-	cmd.AddCommand(commands...)
-	cmd.SuggestionsMinimumDistance = 2
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		return unknown(cmd, args[0])
-	}
-	return cmd
-}
-
-func unknown(cmd *cobra.Command, name string) error {
-	if like := cmd.SuggestionsFor(name); len(like) > 0 {
-		return usagef("unknown command %q, did you mean %q?", name, like[0])
-	}
-	return usagef("unknown command %q", name)
-}
-
-// noArgs refuses arguments.
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("unknown argument %q", args[0])
-	}
-	return nil
-}
-
-// outputFlag adds the flag --output.
-func outputFlag(cmd *cobra.Command) *console.Format {
-	format := console.Table
-	cmd.Flags().VarP(&format, "output", "o", "format of the result")
-	return &format
 }

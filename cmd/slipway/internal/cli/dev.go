@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/logview"
@@ -26,7 +27,7 @@ type devOptions struct {
 
 func (a *app) dev() *cobra.Command {
 	o := devOptions{logFormat: logview.Text}
-	cmd := group(&cobra.Command{
+	cmd := command.Group(&cobra.Command{
 		Use:   "dev",
 		Short: "Run the project's services with the servers that they need",
 		Long: `Run the services that slipway.yaml names, on this machine, with one merged log.
@@ -51,7 +52,7 @@ Ctrl-C drains the services and stops the servers. A second Ctrl-C ends everythin
 	_ = f.MarkHidden("detached")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return unknown(cmd, args[0])
+			return command.Unknown(cmd, args[0])
 		}
 		return a.runDev(o)
 	}
@@ -65,7 +66,7 @@ func (a *app) runDev(o devOptions) error {
 	}
 	for _, port := range devenv.Ports(p, a.environ, o.portOffset) {
 		if port.Number < 1 || port.Number > 65535 {
-			return usagef("--port-offset %d: that makes the port for %s %d", o.portOffset, port.For, port.Number)
+			return command.Usagef("--port-offset %d: that makes the port for %s %d", o.portOffset, port.For, port.Number)
 		}
 	}
 	if err := devenv.Idle(p, a.program); err != nil {
@@ -89,7 +90,7 @@ func (a *app) confirmWipe(p *project.Project) error {
 	ok, err := a.console.Confirm("Delete all development data (databases, Redis, NATS) of " + p.Dir + "?")
 	switch {
 	case errors.Is(err, console.ErrNotAsked):
-		return usagef("--fresh deletes the data of %s: add --yes to confirm, there is no terminal to ask on", p.Dir)
+		return command.Usagef("--fresh deletes the data of %s: add --yes to confirm, there is no terminal to ask on", p.Dir)
 	case err != nil:
 		return err
 	case !ok:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
@@ -23,7 +24,7 @@ func (a *app) devStop() *cobra.Command {
 		Use:     "stop",
 		Short:   "Stop the running slipway dev of this project and wait for its end",
 		Example: "  slipway dev stop",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.runStop() },
 	}
 }
@@ -87,9 +88,9 @@ func (a *app) devStatus() *cobra.Command {
 		Short: "Show the running slipway dev of this project; exit code 1 when there is none",
 		Example: `  slipway dev status
   slipway dev status --output json`,
-		Args: noArgs,
+		Args: command.NoArgs,
 	}
-	format := outputFlag(cmd)
+	format := command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.runStatus(cmd.Context(), *format) }
 	return cmd
 }

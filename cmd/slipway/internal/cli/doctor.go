@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/doctor"
 )
@@ -16,10 +17,10 @@ func (a *app) doctor() *cobra.Command {
 		Short: "Check that this machine has what slipway dev needs; exit code 1 when it cannot run",
 		Example: `  slipway doctor
   slipway doctor --output json`,
-		Args: noArgs,
+		Args: command.NoArgs,
 	}
 	cmd.Flags().IntVar(&d.PortOffset, "port-offset", 0, "check the ports that slipway dev would use with this")
-	format := outputFlag(cmd)
+	format := command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		results := d.Examine(cmd.Context(), ".")
 		if err := a.showExamination(*format, results); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/migrations"
@@ -26,7 +27,7 @@ type migrateOptions struct {
 
 func (a *app) migrate() *cobra.Command {
 	o := &migrateOptions{}
-	cmd := group(&cobra.Command{
+	cmd := command.Group(&cobra.Command{
 		Use:   "migrate",
 		Short: "Apply and inspect the database migrations of services",
 		Long: `Apply and inspect the database migrations of services: the tables of the platform, then the SQL files of
@@ -59,7 +60,7 @@ type target struct {
 func (a *app) targets(o *migrateOptions) ([]target, error) {
 	if o.dir != "" {
 		if o.service == "" {
-			return nil, usagef("--dir needs --service: the name under which the files are recorded")
+			return nil, command.Usagef("--dir needs --service: the name under which the files are recorded")
 		}
 		return []target{{service: o.service, dir: o.dir, components: migrations.Folder(o.service, o.dir)}}, nil
 	}
@@ -80,7 +81,7 @@ func (a *app) targets(o *migrateOptions) ([]target, error) {
 	case len(found) > 0:
 		return found, nil
 	case o.service != "":
-		return nil, usagef("there is no service %s in %s: choose from %s", o.service, project.FileName, strings.Join(p.Names(), ", "))
+		return nil, command.Usagef("there is no service %s in %s: choose from %s", o.service, project.FileName, strings.Join(p.Names(), ", "))
 	default:
 		return nil, fmt.Errorf("no service of %s needs postgres", project.FileName)
 	}
@@ -98,14 +99,14 @@ func (a *app) connected(o *migrateOptions) ([]target, error) {
 	}
 	if url != "" {
 		if len(targets) > 1 {
-			return nil, usagef("a database URL is that of one service: choose it with --service")
+			return nil, command.Usagef("a database URL is that of one service: choose it with --service")
 		}
 		targets[0].url = url
 		return targets, nil
 	}
 	p, err := project.Open(".")
 	if err != nil {
-		return nil, usagef("which database? give --database-url or set DATABASE_URL")
+		return nil, command.Usagef("which database? give --database-url or set DATABASE_URL")
 	}
 	state, err := devenv.Find(p)
 	if err != nil && !errors.Is(err, devenv.ErrNotRunning) {
@@ -136,9 +137,9 @@ func (a *app) migrateUp(o *migrateOptions) *cobra.Command {
 		Use:     "up",
 		Short:   "Apply the migrations that a database does not have",
 		Example: `  slipway migrate up --service order --database-url "$DATABASE_URL"`,
-		Args:    noArgs,
+		Args:    command.NoArgs,
 	}
-	format := outputFlag(cmd)
+	format := command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		targets, err := a.connected(o)
 		if err != nil {
@@ -208,9 +209,9 @@ func (a *app) migrateStatus(o *migrateOptions) *cobra.Command {
 		Short: "Show every migration that the files or a database know",
 		Example: `  slipway migrate status                     # of all services, with slipway dev running
   slipway migrate status --service order --output json`,
-		Args: noArgs,
+		Args: command.NoArgs,
 	}
-	format := outputFlag(cmd)
+	format := command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		targets, err := a.connected(o)
 		if err != nil {

@@ -1,11 +1,11 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
 )
 
@@ -14,7 +14,7 @@ func (a *app) migrateHash(o *migrateOptions) *cobra.Command {
 		Use:     "hash",
 		Short:   "Write atlas.sum after SQL files were added or edited; needs no database",
 		Example: "  slipway migrate hash --service order",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			targets, err := a.targets(o)
 			if err != nil {
@@ -42,7 +42,7 @@ func (a *app) migratePrint(o *migrateOptions) *cobra.Command {
 		Short: "Print the SQL that up would execute, for somebody who applies it by hand",
 		Example: `  slipway migrate print --service order --database-url "$DATABASE_URL" > order.sql
   slipway migrate print --service order --all   # every file, without a database`,
-		Args: noArgs,
+		Args: command.NoArgs,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "print all files, whatever a database has")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -55,11 +55,11 @@ func (a *app) migratePrint(o *migrateOptions) *cobra.Command {
 			return err
 		}
 		if len(targets) > 1 {
-			return usagef("SQL is for the database of one service: choose it with --service")
+			return command.Usagef("SQL is for the database of one service: choose it with --service")
 		}
 		t := targets[0]
 		if all && o.databaseURL != "" {
-			return usageError{errors.New("--all needs no --database-url")}
+			return command.Usagef("--all needs no --database-url")
 		}
 		if err := migrate.Print(cmd.Context(), a.console, t.url, t.components...); err != nil {
 			return fmt.Errorf("print migrations of %s: %w", t.service, err)

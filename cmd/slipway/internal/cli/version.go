@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 )
 
@@ -26,9 +27,9 @@ func (a *app) version() *cobra.Command {
 		Use:     "version",
 		Short:   "Show what this program was built from",
 		Example: "  slipway version --output json",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 	}
-	format := outputFlag(cmd)
+	format := command.OutputFlag(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
 		b := thisBuild()
 		if *format == console.JSON {

@@ -98,9 +98,12 @@ func (n notices) Write(lines []byte) (int, error) {
 // ErrNotAsked says that Confirm found nobody to ask.
 var ErrNotAsked = errors.New("nobody to ask: this is no terminal")
 
+// Interactive tells whether Confirm has somebody to ask.
+func (c *Console) Interactive() bool { return isTerminal(c.in) }
+
 // Confirm asks a question on the terminal. Anything but yes is no.
 func (c *Console) Confirm(question string) (bool, error) {
-	if !isTerminal(c.in) {
+	if !c.Interactive() {
 		return false, ErrNotAsked
 	}
 	c.mu.Lock()

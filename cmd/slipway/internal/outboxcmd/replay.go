@@ -1,0 +1,191 @@
+package outboxcmd
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/platform/outbox"
+)
+
+// replayOptions are the flags of slipway outbox replay.
+type replayOptions struct {
+	since        string
+	sink         *string
+	dryRun, wait bool
+	reason       *command.Reason
+	consent      *command.Consent
+	format       *console.Format
+}
+
+// replayed is the result of slipway outbox replay.
+type replayed struct {
+	outbox.ReplayPlan
+	// Published counts what was published again, with --wait.
+	Published  int64      `json:"published,omitempty"`
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+}
+
+func (c *commands) replay() *cobra.Command {
+	o := replayOptions{}
+	cmd := &cobra.Command{
+		Use:   "replay --since TIME",
+		Short: "Publish again what was published since a time, for a broker that has lost it",
+		Long: `Publish again what was published since a time, for a broker that has lost it: in order, under the same
+event ids, so that consumers with an inbox apply nothing twice. Events go back for as long as the retention
+of the outbox. Live events go on in between.`,
+		Example: `  slipway outbox replay --since 2h --dry-run
+  slipway outbox replay --since 2026-11-23T09:30:00Z --reason "the broker lost its disk" --wait`,
+		Args: command.NoArgs,
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.since, "since", "", "from when on: a time as 2026-11-23T09:30:00Z, or how long ago as 2h or 90m (required)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "only count")
+	f.BoolVar(&o.wait, "wait", false, "return when all of it is published")
+	o.sink = sinkFlag(cmd, "the only one")
+	o.reason, o.consent, o.format = command.ReasonFlag(cmd, false), command.ConsentFlag(cmd, c.env), command.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		at, err := parseSince(o.since)
+		if err != nil {
+			return err
+		}
+		if o.dryRun && o.wait {
+			return command.Usagef("--dry-run publishes nothing to --wait for")
+		}
+		if !o.dryRun {
+			if err := o.consent.Possible(); err != nil {
+				return err
+			}
+		}
+		return c.do(cmd.Context(), func(ctx context.Context, s session) error { return c.runReplay(ctx, s, o, at) })
+	}
+	return cmd
+}
+
+// since is a point in time, or how long ago it was.
+type since struct {
+	at  time.Time
+	ago time.Duration
+}
+
+func parseSince(text string) (since, error) {
+	if text == "" {
+		return since{}, command.Usagef("--since is missing: a time as 2026-11-23T09:30:00Z, or how long ago as 2h")
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return since{at: at}, nil
+	}
+	ago, err := time.ParseDuration(text)
+	if err != nil || ago <= 0 {
+		return since{}, command.Usagef("--since %s: want a time as 2026-11-23T09:30:00Z, or how long ago as 2h or 90m", text)
+	}
+	return since{ago: ago}, nil
+}
+
+// resolve uses the clock of the database: it is the one that events are stored by.
+func (s session) resolve(ctx context.Context, from since) (time.Time, error) {
+	var now time.Time
+	if err := s.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return now, fmt.Errorf("ask for the time: %w", err)
+	}
+	switch {
+	case from.ago > 0:
+		return now.Add(-from.ago).UTC(), nil
+	case from.at.After(now):
+		return now, command.Usagef("--since %s is in the future", from.at.Format(time.RFC3339))
+	}
+	return from.at, nil
+}
+
+// onlySink returns the sink, or the only one if none is named.
+func (s session) onlySink(ctx context.Context, name string) (string, error) {
+	if name != "" {
+		return name, s.known(ctx, name)
+	}
+	sinks, err := s.sinks(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case len(sinks) == 0:
+		return "", fmt.Errorf("nothing was published yet: no relay has run on this database")
+	case len(sinks) > 1:
+		return "", command.Usagef("which broker? choose with --sink: %s", strings.Join(sinks, ", "))
+	}
+	return sinks[0], nil
+}
+
+func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, from since) error {
+	by, err := c.by(o.reason)
+	if err != nil {
+		return err
+	}
+	sink, err := s.onlySink(ctx, *o.sink)
+	if err != nil {
+		return err
+	}
+	at, err := s.resolve(ctx, from)
+	if err != nil {
+		return err
+	}
+	plan, err := s.Replay(ctx, by, sink, at, true)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return c.result(*o.format, plan, func() error { return c.showPlan(plan) })
+	}
+	c.warnIncomplete(plan)
+	if err := o.consent.Ask(fmt.Sprintf("Publish %s since %s to %s again?", command.Count(plan.Events, "event"), command.Time(&at), sink)); err != nil {
+		return err
+	}
+	if plan, err = s.Replay(ctx, by, sink, at, false); err != nil {
+		return err
+	}
+	done := replayed{ReplayPlan: plan}
+	if o.wait {
+		if done, err = c.waitForReplay(ctx, s, plan); err != nil {
+			return err
+		}
+	}
+	return c.result(*o.format, done, func() error {
+		if o.wait {
+			c.env.Console.Printf("replay %d: published %s again", plan.Replay, command.Count(done.Published, "event"))
+			return nil
+		}
+		c.env.Console.Printf("replay %d: %s will be published again; slipway outbox status shows it until it is done", plan.Replay, command.Count(plan.Events, "event"))
+		return nil
+	})
+}
+
+func (c *commands) warnIncomplete(plan outbox.ReplayPlan) {
+	if plan.Complete {
+		return
+	}
+	kept := "none is"
+	if plan.Oldest != nil {
+		kept = "the oldest is of " + command.Time(plan.Oldest)
+	}
+	c.env.Console.Notef("! not every event since %s is kept any more: %s", command.Time(&plan.Since), kept)
+}
+
+func (c *commands) showPlan(plan outbox.ReplayPlan) error {
+	c.warnIncomplete(plan)
+	if plan.Events == 0 {
+		c.env.Console.Printf("nothing that is kept was published to %s since %s", plan.Sink, command.Time(&plan.Since))
+		return nil
+	}
+	var rows [][]string
+	for _, kind := range slices.Sorted(maps.Keys(plan.Types)) {
+		rows = append(rows, []string{command.Cell(kind), strconv.FormatInt(plan.Types[kind], 10)})
+	}
+	rows = append(rows, []string{"all to " + command.Cell(plan.Sink) + " since " + command.Time(&plan.Since), strconv.FormatInt(plan.Events, 10)})
+	return console.WriteTable(c.env.Console, []string{"TYPE", "EVENTS"}, rows)
+}
