@@ -169,11 +169,11 @@ func (c *commands) warnIncomplete(plan outbox.ReplayPlan) {
 	if plan.Complete {
 		return
 	}
-	kept := "none is"
+	kept := "none is kept"
 	if plan.Oldest != nil {
-		kept = "the oldest is of " + command.Time(plan.Oldest)
+		kept = "the oldest that is kept is of " + command.Time(plan.Oldest)
 	}
-	c.env.Console.Notef("! not every event since %s is kept any more: %s", command.Time(&plan.Since), kept)
+	c.env.Console.Notef("! events may be missing, it does not reach back to %s: %s", command.Time(&plan.Since), kept)
 }
 
 func (c *commands) showPlan(plan outbox.ReplayPlan) error {

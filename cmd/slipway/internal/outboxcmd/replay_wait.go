@@ -2,8 +2,11 @@ package outboxcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/platform/outbox"
@@ -46,6 +49,9 @@ func (c *commands) waitForReplay(ctx context.Context, s session, plan outbox.Rep
 		}
 		if err != nil {
 			step.Fail()
+			if errors.Is(err, pgx.ErrNoRows) {
+				return done, fmt.Errorf("replay %d is gone, and its sink with it", plan.Replay)
+			}
 			return done, fmt.Errorf("wait for replay %d, which goes on: %w", plan.Replay, err)
 		}
 	}
