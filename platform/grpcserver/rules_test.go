@@ -2,7 +2,6 @@ package grpcserver_test
 
 import (
 	"errors"
-	"sync"
 	"testing"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
@@ -17,8 +16,10 @@ import (
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 )
 
-// registerBroken adds a service to the process whose request has a rule with a syntax error.
-var registerBroken = sync.OnceValue(func() error {
+// registerBroken adds a service to the process whose request has a rule with a syntax error. It runs before every
+// test: a validator that is being built ranges over the process's registry and reads it again within, which a
+// registration between the two would block for ever.
+func registerBroken() error {
 	options := &descriptorpb.FieldOptions{}
 	proto.SetExtension(options, validate.E_Field, &validate.FieldRules{Cel: []*validate.Rule{{
 		Id: proto.String("broken"), Expression: proto.String("this.nonsense("),
@@ -45,11 +46,10 @@ var registerBroken = sync.OnceValue(func() error {
 	}
 	return errors.Join(protoregistry.GlobalFiles.RegisterFile(file),
 		protoregistry.GlobalTypes.RegisterMessage(dynamicpb.NewMessageType(file.Messages().Get(0))))
-})
+}
 
 func TestServer_Listen_refusesRulesThatDoNotCompile(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, registerBroken())
 	b := newBundle(t, grpcserver.Config{})
 	b.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Broken", HandlerType: (*any)(nil)}, struct{}{})
 	require.ErrorContains(t, b.Listen(), "compile validation rules of test.Request")

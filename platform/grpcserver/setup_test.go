@@ -28,7 +28,12 @@ const (
 	orderID  = "0190a5c2-7e1b-7c3a-9d2e-3f4a5b6c7d8e"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := registerBroken(); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // orders is an order service whose methods a test replaces.
 type orders struct {
