@@ -40,7 +40,8 @@ const (
 	// another key before. Of one key at most one is on its way.
 	ModeAsync Mode = "async"
 	// ModeFast sends a stream of messages that the server acknowledges now and then,
-	// and that ends at the first gap. Servers from 2.14 on.
+	// and that ends at the first gap. It does not tell which of them it had already.
+	// Servers from 2.14 on.
 	ModeFast Mode = "fast"
 	// ModeAtomic has the server store all or nothing, with one sync of its files.
 	// Servers from 2.12 on.
@@ -98,7 +99,11 @@ func (p *Publisher) Publish(ctx context.Context, messages []broker.Message) erro
 		p.batch(ctx, b)
 	}
 	p.waves(ctx, b)
-	return broker.Joined(b.errs)
+	err := broker.Joined(b.errs)
+	if errors.Is(err, broker.ErrUnavailable) {
+		p.declared.Store(false) // whoever comes back may have lost it
+	}
+	return err
 }
 
 // declare makes sure that the stream is there, as far as is known.
@@ -196,7 +201,7 @@ func (p *Publisher) atomic(ctx context.Context, b *sending, part []int) bool {
 // fast returns how many are known to be stored, from the first on.
 func (p *Publisher) fast(ctx context.Context, b *sending) int {
 	pub, err := jetstreamext.NewFastPublisher(p.conn.js, jetstreamext.FastPublishFlowControl{
-		Flow: 200, MaxOutstandingAcks: 4, AckTimeout: p.cfg.AckTimeout,
+		Flow: 200, MaxOutstandingAcks: 4, AckTimeout: left(ctx),
 	})
 	if err != nil {
 		return 0
@@ -217,6 +222,13 @@ func (p *Publisher) fast(ctx context.Context, b *sending) int {
 		return int(acked)
 	}
 	return len(b.todo)
+}
+
+// left is the time until the deadline of ctx, which must have one, for what takes no
+// context.
+func left(ctx context.Context) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return max(time.Until(deadline), time.Millisecond)
 }
 
 // abandon ends a batch that went wrong, so that nothing of it comes later.
@@ -256,7 +268,11 @@ func (p *Publisher) wave(ctx context.Context, b *sending, wave []int) {
 	defer cancel()
 	futures := make([]jetstream.PubAckFuture, len(wave))
 	for n, i := range wave {
-		f, err := p.conn.js.PublishMsgAsync(encode(b.messages[i]), jetstream.WithStallWait(p.cfg.AckTimeout))
+		if ctx.Err() != nil {
+			b.fail(i, fmt.Errorf("%w: not sent: %w", broker.ErrUnavailable, context.Cause(ctx)))
+			continue
+		}
+		f, err := p.conn.js.PublishMsgAsync(encode(b.messages[i]), jetstream.WithStallWait(left(ctx)))
 		if err != nil {
 			b.fail(i, p.verdict(err))
 			continue
@@ -296,8 +312,9 @@ func (p *Publisher) verdict(err error) error {
 		return fmt.Errorf("%w: %w", broker.ErrRefused, err)
 	case errors.As(err, &api) && api.Code < 500 && api.Code != 404:
 		return err
-	default: // no stream, no server, no room, no answer: the next batch declares the stream again
-		p.declared.Store(false)
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("%w: stream %s is missing or has no leader, the next attempt declares it: %w", broker.ErrUnavailable, p.cfg.Stream.Name, err)
+	default: // no server, no room, no answer
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
 }

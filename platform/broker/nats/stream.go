@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 
 	"github.com/slipwayhq/slipway/platform/broker"
 )
@@ -64,19 +65,20 @@ func (s Stream) covers(subject string) bool {
 	return false
 }
 
-// EnsureStream creates the stream, or changes it to what is declared. A server that
-// does not know batches gets it without.
+// EnsureStream creates the stream, or changes it to what is declared, and logs a
+// warning when it creates one: after the first time it means that the server lost
+// what it had. A server that does not know batches gets it without.
 func (c *Conn) EnsureStream(ctx context.Context, s Stream) error {
 	s.SetDefaults()
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("declare stream: %w", err)
 	}
 	cfg := s.config()
-	_, err := c.js.CreateOrUpdateStream(ctx, cfg)
+	err := c.declare(ctx, cfg)
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.Code == 400 {
 		cfg.AllowAtomicPublish, cfg.AllowBatchPublish = false, false
-		if _, plain := c.js.CreateOrUpdateStream(ctx, cfg); plain == nil {
+		if c.declare(ctx, cfg) == nil {
 			return nil
 		}
 	}
@@ -84,4 +86,15 @@ func (c *Conn) EnsureStream(ctx context.Context, s Stream) error {
 		return fmt.Errorf("declare stream %s: %w", s.Name, err)
 	}
 	return nil
+}
+
+func (c *Conn) declare(ctx context.Context, cfg jetstream.StreamConfig) error {
+	_, err := c.js.UpdateStream(ctx, cfg)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	if _, err = c.js.CreateStream(ctx, cfg); err == nil {
+		c.log.Warn("created a stream that the server did not have", zap.String("stream", cfg.Name))
+	}
+	return err
 }
