@@ -2,6 +2,8 @@ package nats
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,21 +16,20 @@ import (
 // dispatcher runs the handlers of one session: keys side by side, messages of a key
 // one after the other.
 type dispatcher struct {
-	ctx      context.Context //nolint:containedctx // that of the handlers, which outlives the session's
-	sub      broker.Subscription
-	handle   broker.Handler
-	takeover time.Duration
-	abort    func() // ends the session
+	ctx    context.Context //nolint:containedctx // that of the session: when it ends, no handler is begun any more
+	sub    broker.Subscription
+	handle broker.Handler
 
-	slots chan struct{} // one for each running handler
-	ended chan struct{} // no handler is begun any more
-	wg    sync.WaitGroup
+	slots   chan struct{} // one for each running handler
+	drained chan struct{}
+	wg      sync.WaitGroup
 
-	mu    sync.Mutex
-	keys  map[string]*queue
-	held  map[uint64]jetstream.Msg // by stream sequence: delivered and not settled
-	alive time.Time
-	old   bool
+	mu       sync.Mutex
+	closed   bool
+	keys     map[string]*queue
+	held     map[uint64]jetstream.Msg // by stream sequence: delivered and not settled
+	until    time.Time                // no other process gets the messages before
+	extended chan struct{}            // closed when until is later
 }
 
 // queue holds the messages of a key that wait, in order.
@@ -40,13 +41,13 @@ type item struct {
 	delivery broker.Delivery
 }
 
-func newDispatcher(ctx context.Context, sub broker.Subscription, handle broker.Handler, takeover time.Duration, abort func()) *dispatcher {
+func newDispatcher(ctx context.Context, sub broker.Subscription, handle broker.Handler) *dispatcher {
 	d := &dispatcher{
-		ctx: ctx, sub: sub, handle: handle, takeover: takeover, abort: abort,
-		slots: make(chan struct{}, sub.Concurrency), ended: make(chan struct{}),
-		keys: map[string]*queue{}, held: map[uint64]jetstream.Msg{}, alive: time.Now(),
+		ctx: ctx, sub: sub, handle: handle,
+		slots: make(chan struct{}, sub.Concurrency), drained: make(chan struct{}),
+		keys: map[string]*queue{}, held: map[uint64]jetstream.Msg{}, extended: make(chan struct{}),
 	}
-	d.wg.Go(d.keep)
+	go d.keep()
 	return d
 }
 
@@ -57,6 +58,9 @@ func (d *dispatcher) take(msg jetstream.Msg, meta *jetstream.MsgMetadata) {
 	it := item{msg: msg, seq: meta.Sequence.Stream, delivery: broker.Delivery{Message: m, Attempt: int(meta.NumDelivered)}}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
 	_, inHand := d.held[it.seq]
 	d.held[it.seq] = msg
 	if inHand {
@@ -112,7 +116,7 @@ func (d *dispatcher) settle(it item) bool {
 		timer := time.NewTimer(verdict.Delay())
 		select {
 		case <-timer.C:
-		case <-d.ended:
+		case <-d.ctx.Done():
 			timer.Stop()
 			return false
 		}
@@ -120,23 +124,45 @@ func (d *dispatcher) settle(it item) bool {
 	}
 }
 
-// run calls the handler once there is a slot for it.
+// run calls the handler once there is a slot for it and the message is surely ours.
 func (d *dispatcher) run(m broker.Delivery) (v broker.Verdict, ok bool) {
 	select {
-	case <-d.ended:
+	case <-d.ctx.Done():
 		return v, false
 	case d.slots <- struct{}{}:
 	}
 	defer func() { <-d.slots }()
-	select {
-	case <-d.ended:
-		return v, false
-	default:
-	}
-	if d.suspicious() {
+	if !d.owned() {
 		return v, false
 	}
-	return d.handle(d.ctx, m), true
+	return d.handle(context.WithoutCancel(d.ctx), m), true
+}
+
+// owned waits for as long as another process may have got the messages. It is false
+// when the session has ended.
+func (d *dispatcher) owned() bool {
+	for d.ctx.Err() == nil {
+		d.mu.Lock()
+		left, extended := time.Until(d.until), d.extended
+		d.mu.Unlock()
+		if left > 0 {
+			return true
+		}
+		select {
+		case <-extended:
+		case <-d.ctx.Done():
+		}
+	}
+	return false
+}
+
+// extend says until when no other process gets the messages.
+func (d *dispatcher) extend(until time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.until = until
+	close(d.extended)
+	d.extended = make(chan struct{})
 }
 
 func (d *dispatcher) done(it item, v broker.Verdict) {
@@ -151,30 +177,18 @@ func (d *dispatcher) done(it item, v broker.Verdict) {
 	_ = msg.Ack() // lost, it comes again
 }
 
-// keep tells the server that what is in hand is being worked on, and notices when
-// this process stood still.
+// keep tells the server that what is in hand is being worked on.
 func (d *dispatcher) keep() {
-	beat := time.NewTicker(d.takeover / 8)
+	beat := time.NewTicker(d.sub.AckWait / 3)
 	defer beat.Stop()
-	told := time.Now()
 	for {
 		select {
-		case <-d.ended:
+		case <-d.drained:
 			return
 		case <-beat.C:
 		}
-		if d.suspicious() {
-			return
-		}
 		d.mu.Lock()
-		d.alive = time.Now()
-		var held []jetstream.Msg
-		if time.Since(told) > d.sub.AckWait/3 {
-			told = time.Now()
-			for _, msg := range d.held {
-				held = append(held, msg)
-			}
-		}
+		held := slices.Collect(maps.Values(d.held))
 		d.mu.Unlock()
 		for _, msg := range held {
 			_ = msg.InProgress()
@@ -182,31 +196,13 @@ func (d *dispatcher) keep() {
 	}
 }
 
-// suspicious tells whether this process stood still for so long that another may
-// have got its messages; then the session ends.
-func (d *dispatcher) suspicious() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.old && time.Since(d.alive) > d.takeover/2 {
-		d.old = true
-		go d.abort()
-	}
-	return d.old
-}
-
-func (d *dispatcher) stale() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.old
-}
-
-// drain begins no more handlers, waits for those that run, and gives the rest back.
+// drain waits for the handlers that run, once the session has ended.
 func (d *dispatcher) drain() {
-	close(d.ended)
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
 	d.wg.Wait()
-	for _, msg := range d.held {
-		_ = msg.Nak()
-	}
+	close(d.drained)
 }
 
 // decode makes a message of NATS one of ours.
