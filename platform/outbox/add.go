@@ -11,9 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/propagation"
 
-	"github.com/slipwayhq/slipway/platform/internal/correlation"
+	"github.com/slipwayhq/slipway/platform/broker"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
 )
 
@@ -101,7 +100,7 @@ func columnsOf(ctx context.Context, events []Event) (columns, error) {
 		aggregateVersion: make([]int64, n), eventType: make([]string, n), eventVersion: make([]int32, n),
 		payload: make([][]byte, n), headers: make([]string, n),
 	}
-	shared := headersOf(ctx)
+	shared := broker.Inject(ctx, nil)
 	sharedText, err := encode(shared)
 	if err != nil {
 		return columns{}, err
@@ -132,17 +131,6 @@ func identity(e Event) (uuid.UUID, error) {
 		return e.ID, nil
 	}
 	return uuid.NewV7()
-}
-
-// headersOf returns what ctx has to say of where the events come from.
-func headersOf(ctx context.Context) map[string]string {
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	propagation.Baggage{}.Inject(ctx, carrier)
-	if id := correlation.ID(ctx); id != "" {
-		carrier[correlation.Key] = id
-	}
-	return carrier
 }
 
 func merge(shared, own map[string]string) map[string]string {

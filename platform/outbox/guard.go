@@ -49,7 +49,7 @@ func register(ctx context.Context, conn *pgx.Conn, sink string, log *zap.Logger)
 func sameCluster(ctx context.Context, conn *pgx.Conn, sink string, identifier *int64) error {
 	var known *int64
 	var done, now string
-	err := conn.QueryRow(ctx, "SELECT system_identifier, snapshot::text, pg_current_snapshot()::text FROM slipway.outbox_sink WHERE sink = $1", sink).
+	err := conn.QueryRow(ctx, "SELECT system_identifier, snapshot::text, pg_current_snapshot()::text FROM slipway.outbox_position WHERE sink = $1", sink).
 		Scan(&known, &done, &now)
 	if err != nil {
 		return fmt.Errorf("check outbox position: %w", err)
@@ -75,10 +75,7 @@ func sameCluster(ctx context.Context, conn *pgx.Conn, sink string, identifier *i
 }
 
 // systemIdentifier returns that of the cluster, nil where it may not be asked.
-func systemIdentifier(ctx context.Context, db interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
-) (*int64, error) {
+func systemIdentifier(ctx context.Context, db rower) (*int64, error) {
 	var id int64
 	if err := db.QueryRow(ctx, "SELECT system_identifier FROM pg_control_system()").Scan(&id); err != nil {
 		return nil, err

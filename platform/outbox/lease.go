@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/slipwayhq/slipway/platform/postgres"
 )
 
 // errFenced ends the term of a replica whose lease another one has taken.
 var errFenced = errors.New("the lease has been taken by another replica")
 
-// ledger is the sink's row in the hands of the replica that holds the lease. Every
-// write is fenced by the term: what a replica writes after it was taken for dead
-// has no effect. Its connection commits without waiting for the disk: losing the
+// ledger is the sink's position in the hands of the replica that holds the lease.
+// Every write is fenced by the term: what a replica writes after it was taken for
+// dead has no effect. Its connection commits without waiting for the disk: losing the
 // last position means to publish some events again, which is allowed anyway. Safe
 // for concurrent use.
 type ledger struct {
@@ -28,6 +29,9 @@ type ledger struct {
 	sink  string
 	term  int64
 	lease time.Duration
+	at    step
+	// folded is the beat of the step in outbox_sink.
+	folded int64
 	// trusted is until when no other replica can hold the lease, in nanoseconds
 	// after start. Both are of the monotonic clock: no clock is ever compared with
 	// that of another machine.
@@ -49,28 +53,36 @@ type sighting struct {
 }
 
 const (
-	sightSQL = "SELECT term, beat, holder IS NULL FROM slipway.outbox_sink WHERE sink = $1"
+	sightSQL = "SELECT term, beat, holder IS NULL FROM slipway.outbox_position WHERE sink = $1"
 
-	// The sequence is read before the update draws the transaction's xid: see fence.
-	// One that was never used says 1 and means that 1 is next.
-	takeSQL = `WITH seq AS MATERIALIZED (SELECT last_value - (NOT is_called)::int AS last_value FROM slipway.outbox_id_seq)
-UPDATE slipway.outbox_sink s SET term = s.term + 1, beat = s.beat + 1, holder = $4 FROM seq
-WHERE s.sink = $1 AND s.term = $2 AND s.beat = $3
-RETURNING s.term, seq.last_value, pg_current_xact_id()::text, s.snapshot::text, s.floor,
-    s.target::text, s.target_high, s.target_floor, s.target_done`
+	// The sequence is read before the lock on the row draws the transaction's xid: see
+	// fence. One that was never used says 1 and means that 1 is next.
+	seqSQL  = "WITH seq AS MATERIALIZED (SELECT last_value - (NOT is_called)::int AS last_value FROM slipway.outbox_id_seq)"
+	lockSQL = seqSQL + " SELECT seq.last_value, s.term, s.beat FROM seq, slipway.outbox_sink s WHERE s.sink = $1 FOR UPDATE OF s"
 
-	beatSQL = `WITH seq AS MATERIALIZED (SELECT last_value - (NOT is_called)::int AS last_value FROM slipway.outbox_id_seq)
-UPDATE slipway.outbox_sink s SET beat = s.beat + 1 FROM seq WHERE s.sink = $1 AND s.term = $2
-RETURNING seq.last_value, pg_current_xact_id()::text, s.paused_at IS NOT NULL,
-    EXISTS (SELECT FROM slipway.outbox_parked_aggregate p WHERE p.sink = s.sink AND p.next_attempt_at <= clock_timestamp()),
-    EXISTS (SELECT FROM slipway.outbox_replay r WHERE r.sink = s.sink AND r.finished_at IS NULL)`
+	// mine is the row, locked against whoever wants to take the lease, if the term is
+	// still the one in $2. Unlike an UPDATE the lock leaves no dead row.
+	mineSQL = seqSQL + `, mine AS (SELECT seq.last_value, s.paused_at FROM seq, slipway.outbox_sink s
+    WHERE s.sink = $1 AND s.term = $2 FOR SHARE OF s) `
 
-	saveSQL = `UPDATE slipway.outbox_sink SET beat = beat + 1, snapshot = $3, floor = $4,
-    target = $5, target_high = $6, target_floor = $7, target_done = $8,
-    published_at = CASE WHEN $9 THEN clock_timestamp() ELSE published_at END
-WHERE sink = $1 AND term = $2`
+	takeSQL = `UPDATE slipway.outbox_sink SET term = term + 1, holder = $2 WHERE sink = $1 RETURNING term, pg_current_xact_id()::text`
 
-	freeSQL = "UPDATE slipway.outbox_sink SET holder = NULL, beat = beat + 1 WHERE sink = $1 AND term = $2"
+	stepSQL = `INSERT INTO slipway.outbox_step (sink, beat, ` + stepColumns + `, published_at)
+SELECT $1, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN clock_timestamp() ELSE $11 END FROM mine RETURNING published_at`
+
+	saveSQL = mineSQL + stepSQL
+
+	beatSQL = mineSQL + `, step AS (` + stepSQL + `)
+SELECT mine.last_value, pg_current_xact_id()::text, mine.paused_at IS NOT NULL,
+    EXISTS (SELECT FROM slipway.outbox_parked_aggregate p WHERE p.sink = $1 AND p.next_attempt_at <= clock_timestamp()),
+    EXISTS (SELECT FROM slipway.outbox_replay r WHERE r.sink = $1 AND r.finished_at IS NULL)
+FROM mine`
+
+	foldSQL = `UPDATE slipway.outbox_sink s SET (beat, ` + stepColumns + `, published_at) =
+    (p.beat, p.snapshot, p.floor, p.target, p.target_high, p.target_floor, p.target_done, p.published_at)
+FROM slipway.outbox_position p WHERE p.sink = s.sink AND p.beat > s.beat`
+
+	freeSQL = "UPDATE slipway.outbox_sink SET holder = NULL WHERE sink = $1 AND term = $2"
 )
 
 // sight looks at the lease.
@@ -87,41 +99,30 @@ func sight(ctx context.Context, conn *pgx.Conn, sink string) (s sighting, err er
 func (l *ledger) take(ctx context.Context, seen sighting, holder string) (pos position, ok bool, err error) {
 	asked := time.Since(l.start)
 	var last int64
-	var xid, done string
-	var target *string
-	var high, floor, lo *int64
+	var xid string
 	err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, takeSQL, l.sink, seen.term, seen.beat, holder).
-			Scan(&l.term, &last, &xid, &done, &pos.floor, &target, &high, &floor, &lo)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return pos, false, nil
-	}
-	if err != nil {
-		return pos, false, fmt.Errorf("take outbox lease: %w", err)
-	}
-	if pos.done, err = parseSnapshot(done); err != nil {
-		return pos, false, err
-	}
-	if target != nil {
-		end, err := parseSnapshot(*target)
-		if err != nil {
-			return pos, false, err
+		var term, folded int64
+		if err := tx.QueryRow(ctx, lockSQL, l.sink).Scan(&last, &term, &folded); err != nil {
+			return err
 		}
-		pos.target = newTarget(end, high, floor, lo)
+		// Another statement, and so another snapshot: it sees every step before the lock.
+		if l.at, err = readStep(ctx, tx, l.sink); err != nil {
+			return err
+		}
+		if ok = term == seen.term && l.at.beat == seen.beat; !ok {
+			return nil
+		}
+		l.folded = folded
+		return tx.QueryRow(ctx, takeSQL, l.sink, holder).Scan(&l.term, &xid)
+	})
+	if err != nil || !ok {
+		return position{}, false, wrap("take outbox lease", err)
 	}
 	l.alive(asked, last, xid)
-	return pos, true, nil
-}
-
-func newTarget(end snapshot, high, floor, lo *int64) *target {
-	if high == nil || floor == nil || lo == nil {
-		return nil // half a target is none: the window is read again
-	}
-	return &target{end: end, high: *high, floor: *floor, lo: *lo}
+	return l.at.position, true, nil
 }
 
 // beat gives a sign of life and returns what operators want.
@@ -131,13 +132,9 @@ func (l *ledger) beat(ctx context.Context) (s state, err error) {
 	asked := time.Since(l.start)
 	var last int64
 	var xid string
-	err = l.conn.QueryRow(ctx, beatSQL, l.sink, l.term).Scan(&last, &xid, &s.paused, &s.redrive, &s.replay)
-	if errors.Is(err, pgx.ErrNoRows) {
-		l.fenced()
-		return s, errFenced
-	}
+	err = l.conn.QueryRow(ctx, beatSQL, l.next(l.at.position, false)...).Scan(&last, &xid, &s.paused, &s.redrive, &s.replay)
 	if err != nil {
-		return s, fmt.Errorf("renew outbox lease: %w", err)
+		return s, l.refused("renew outbox lease", err)
 	}
 	l.alive(asked, last, xid)
 	return s, nil
@@ -148,18 +145,22 @@ func (l *ledger) save(ctx context.Context, pos position, published bool, also fu
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	asked := time.Since(l.start)
+	next := l.next(pos, published)
+	err := error(nil)
 	if also == nil {
-		if err := l.write(ctx, l.conn, pos, published); err != nil {
-			return err
-		}
-	} else if err := l.change(ctx, func(tx pgx.Tx) error {
-		if err := l.write(ctx, tx, pos, published); err != nil {
-			return err
-		}
-		return also(tx)
-	}); err != nil {
-		return err
+		err = l.conn.QueryRow(ctx, saveSQL, next...).Scan(&l.at.publishedAt)
+	} else {
+		err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
+			if err := tx.QueryRow(ctx, saveSQL, next...).Scan(&l.at.publishedAt); err != nil {
+				return err
+			}
+			return also(tx)
+		})
 	}
+	if err != nil {
+		return l.refused("store outbox position", err)
+	}
+	l.at.position = pos
 	l.trust(asked)
 	return nil
 }
@@ -169,44 +170,69 @@ func (l *ledger) save(ctx context.Context, pos position, published bool, also fu
 func (l *ledger) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.change(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, "UPDATE slipway.outbox_sink SET beat = beat + 1 WHERE sink = $1 AND term = $2", l.sink, l.term)
-		if err != nil {
+	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, mineSQL+"SELECT last_value FROM mine", l.sink, l.term).Scan(nil); err != nil {
 			return err
-		}
-		if tag.RowsAffected() == 0 {
-			l.fenced()
-			return errFenced
 		}
 		return fn(tx)
 	})
+	return l.refused("hold outbox lease", err)
 }
 
-func (l *ledger) change(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	if err := pgx.BeginFunc(ctx, l.conn, fn); err != nil {
-		return fmt.Errorf("store outbox position: %w", err)
+// fold empties the table of steps when it has become large enough, after every sink
+// has got its last one. It waits for nobody for long: it will be asked again.
+func (l *ledger) fold(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at.beat-l.folded < foldAfter {
+		return nil
 	}
-	return nil
+	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
+		for _, sql := range []string{
+			"SET LOCAL lock_timeout = '200ms'", "LOCK TABLE slipway.outbox_step IN ACCESS EXCLUSIVE MODE", foldSQL, "TRUNCATE slipway.outbox_step",
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if postgres.SQLState(err) == lockNotAvailable {
+		return nil
+	}
+	if err == nil {
+		l.folded = l.at.beat
+	}
+	return wrap("fold outbox steps", err)
 }
 
-type execer interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
+// foldAfter is so few steps that the table stays in a few hundred pages.
+const foldAfter = 10_000
 
-func (l *ledger) write(ctx context.Context, db execer, pos position, published bool) error {
-	var target pgtype.Text
+// next returns the arguments of the next step.
+func (l *ledger) next(pos position, published bool) []any {
+	var end pgtype.Text
 	var high, floor, lo pgtype.Int8
 	if t := pos.target; t != nil {
-		target = pgtype.Text{String: t.end.text, Valid: true}
+		end = pgtype.Text{String: t.end.text, Valid: true}
 		high, floor, lo = pgtype.Int8{Int64: t.high, Valid: true}, pgtype.Int8{Int64: t.floor, Valid: true}, pgtype.Int8{Int64: t.lo, Valid: true}
 	}
-	tag, err := db.Exec(ctx, saveSQL, l.sink, l.term, pos.done.text, pos.floor, target, high, floor, lo, published)
-	if err != nil {
-		return fmt.Errorf("store outbox position: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
+	l.at.beat++
+	return []any{l.sink, l.term, l.at.beat, pos.done.text, pos.floor, end, high, floor, lo, published, l.at.publishedAt}
+}
+
+// refused says of a write that found no row that the term is over.
+func (l *ledger) refused(what string, err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
 		l.fenced()
 		return errFenced
+	}
+	return wrap(what, err)
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

@@ -50,6 +50,9 @@ func (t *term) chores(ctx context.Context, conn *pgx.Conn) error {
 	if err := t.oldestWriter(ctx, conn); err != nil {
 		return err
 	}
+	if err := t.ledger.fold(ctx); err != nil {
+		return err
+	}
 	done, err := rotate(ctx, conn, t.cfg.Retention)
 	if err != nil {
 		return err
@@ -79,13 +82,12 @@ type slot struct {
 	slot               int16
 	current            bool
 	openedFor, closed  *float64 // seconds
-	closedXID          *string
 	empty, beforeSinks bool
 }
 
 const slotsSQL = `SELECT slot, current, extract(epoch FROM clock_timestamp() - opened_at)::float8,
-    extract(epoch FROM clock_timestamp() - closed_at)::float8, closed_xid::text,
-    coalesce(closed_xid < (SELECT min(pg_snapshot_xmin(snapshot)) FROM slipway.outbox_sink), false)
+    extract(epoch FROM clock_timestamp() - closed_at)::float8,
+    coalesce(closed_xid < (SELECT min(pg_snapshot_xmin(snapshot)) FROM slipway.outbox_position), false)
 FROM slipway.outbox_rotation ORDER BY slot`
 
 // rotate empties children whose events have been kept for long enough, and opens an
@@ -98,7 +100,7 @@ func rotate(ctx context.Context, conn *pgx.Conn, retention time.Duration) (done 
 		return nil, fmt.Errorf("read outbox rotation: %w", err)
 	}
 	slots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s slot, err error) {
-		err = row.Scan(&s.slot, &s.current, &s.openedFor, &s.closed, &s.closedXID, &s.beforeSinks)
+		err = row.Scan(&s.slot, &s.current, &s.openedFor, &s.closed, &s.beforeSinks)
 		s.empty = !s.current && s.closed == nil
 		return s, err
 	})
@@ -173,7 +175,7 @@ func truncate(ctx context.Context, conn *pgx.Conn, child int16) (done bool, err 
 			return err
 		}
 		var needed bool
-		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM slipway.outbox_sink s WHERE EXISTS (SELECT FROM `+table+` e
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM slipway.outbox_position s WHERE EXISTS (SELECT FROM `+table+` e
 				WHERE e.xid >= pg_snapshot_xmin(s.snapshot) AND NOT pg_visible_in_snapshot(e.xid, s.snapshot)))
 			OR EXISTS (SELECT FROM slipway.outbox_replay WHERE finished_at IS NULL)`).Scan(&needed)
 		if err != nil || needed {

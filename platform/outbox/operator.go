@@ -72,7 +72,7 @@ const statusSQL = `SELECT s.sink, coalesce(s.holder, '') AS holder, s.term, s.be
     (SELECT count(*) FROM slipway.outbox_parked_aggregate p WHERE p.sink = s.sink) AS aggregates,
     (SELECT count(*) FROM slipway.outbox_parked p WHERE p.sink = s.sink) AS events,
     (SELECT count(*) FROM slipway.outbox_replay r WHERE r.sink = s.sink AND r.finished_at IS NULL) AS replays
-FROM slipway.outbox_sink s ORDER BY s.sink`
+FROM slipway.outbox_position s ORDER BY s.sink`
 
 // Status looks at the outbox. It takes up to a second, to see signs of life.
 func (o *Operator) Status(ctx context.Context) (Status, error) {
@@ -116,7 +116,7 @@ func (o *Operator) lives(ctx context.Context, sinks []SinkStatus, beats map[stri
 		all := true
 		for i := range sinks {
 			var beat int64
-			if err := o.pool.QueryRow(ctx, "SELECT beat FROM slipway.outbox_sink WHERE sink = $1", sinks[i].Sink).Scan(&beat); err != nil {
+			if err := o.pool.QueryRow(ctx, "SELECT beat FROM slipway.outbox_position WHERE sink = $1", sinks[i].Sink).Scan(&beat); err != nil {
 				return fmt.Errorf("look for signs of life: %w", err)
 			}
 			sinks[i].Alive = sinks[i].Alive || beat != beats[sinks[i].Sink]
@@ -152,28 +152,18 @@ func (o *Operator) unsent(ctx context.Context, s *SinkStatus) error {
 
 // openWindow returns where a sink is, and the window that is open for it.
 func openWindow(ctx context.Context, tx pgx.Tx, sink string) (pos position, window target, err error) {
-	var done, now string
-	var end *string
-	var high, floor, lo *int64
-	err = tx.QueryRow(ctx, `SELECT snapshot::text, floor, target::text, target_high, target_floor, target_done,
-			pg_current_snapshot()::text, (SELECT last_value FROM slipway.outbox_id_seq)
-		FROM slipway.outbox_sink WHERE sink = $1`, sink).Scan(&done, &pos.floor, &end, &high, &floor, &lo, &now, &window.high)
+	at, err := readStep(ctx, tx, sink)
 	if err != nil {
-		return pos, window, fmt.Errorf("read position of sink: %w", err)
-	}
-	if pos.done, err = parseSnapshot(done); err != nil {
 		return pos, window, err
 	}
-	if end != nil {
-		s, err := parseSnapshot(*end)
-		if err != nil {
-			return pos, window, err
-		}
-		pos.target = newTarget(s, high, floor, lo)
+	var now string
+	err = tx.QueryRow(ctx, "SELECT pg_current_snapshot()::text, last_value FROM slipway.outbox_id_seq").Scan(&now, &window.high)
+	if err != nil {
+		return pos, window, fmt.Errorf("look at outbox sequence: %w", err)
 	}
 	window.lo = -1
 	window.end, err = parseSnapshot(now)
-	return pos, window, err
+	return at.position, window, err
 }
 
 func (o *Operator) children(ctx context.Context) ([]Child, error) {
@@ -207,7 +197,7 @@ func (o *Operator) RemoveSink(ctx context.Context, by By, sink string) error {
 	if sink == "" {
 		return fmt.Errorf("remove sink: %w: no name given", ErrNotFound)
 	}
-	_, err := o.changeSinks(ctx, by, "remove-sink", sink, "DELETE FROM slipway.outbox_sink")
+	_, err := o.changeSinks(ctx, by, "remove-sink", sink, "WITH steps AS (DELETE FROM slipway.outbox_step WHERE sink = $1) DELETE FROM slipway.outbox_sink")
 	return err
 }
 

@@ -272,7 +272,7 @@ func kill(pool *pgxpool.Pool, stop chan struct{}) (n int) {
 		case <-time.After(time.Duration(150+rand.IntN(200)) * time.Millisecond):
 		}
 		tag, err := pool.Exec(context.Background(), `select pg_terminate_backend(pid) from pg_stat_activity
-			where datname = current_database() and pid <> pg_backend_pid() and (query ~ 'UPDATE slipway.outbox_sink' or query ~ 'outbox_id_seq' and query !~ 'INSERT INTO slipway.outbox ')`)
+			where datname = current_database() and pid <> pg_backend_pid() and (query ~ 'slipway.outbox_step' or query ~ 'outbox_id_seq' and query !~ 'INSERT INTO slipway.outbox ')`)
 		if err == nil && tag.RowsAffected() > 0 {
 			n++
 		}

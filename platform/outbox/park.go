@@ -89,7 +89,7 @@ func (t *term) park(ctx context.Context, p parking) error {
 // loadParked reads which aggregates are parked.
 func (t *term) loadParked(ctx context.Context) error {
 	t.parked = map[aggregate]bool{}
-	err := t.within(ctx, func(tx pgx.Tx) error {
+	err := t.ledger.within(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, "SELECT aggregate_type, aggregate_id FROM slipway.outbox_parked_aggregate WHERE sink = $1", t.cfg.Sink)
 		if err != nil {
 			return err
@@ -179,7 +179,7 @@ func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
 		sent++
 	}
 	empty := len(events) < t.cfg.Batch && sent == len(events)
-	err = t.within(ctx, func(tx pgx.Tx) error { return t.redriven(ctx, tx, d, events[:sent], fates[sent:], empty) })
+	err = t.ledger.within(ctx, func(tx pgx.Tx) error { return t.redriven(ctx, tx, d, events[:sent], fates[sent:], empty) })
 	if err != nil {
 		return false, fmt.Errorf("redrive parked aggregate: %w", err)
 	}

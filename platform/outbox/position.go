@@ -1,5 +1,13 @@
 package outbox
 
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // position is how far a sink has come. Everything that is visible in done is
 // settled: published, or parked.
 //
@@ -47,4 +55,42 @@ func (f fence) floorFor(s snapshot, old int64) int64 {
 		return max(old, f.id)
 	}
 	return old
+}
+
+// stepColumns are the position as the tables have it.
+const stepColumns = "snapshot, floor, target, target_high, target_floor, target_done"
+
+// step is a stored position: the how manieth it is, and when something was last
+// published.
+type step struct {
+	position
+
+	beat        int64
+	publishedAt *time.Time
+}
+
+// readStep returns where a sink is.
+func readStep(ctx context.Context, db rower, sink string) (s step, err error) {
+	var done string
+	var end *string
+	var high, floor, lo *int64
+	err = db.QueryRow(ctx, `SELECT snapshot::text, floor, target::text, target_high, target_floor, target_done, beat, published_at
+		FROM slipway.outbox_position WHERE sink = $1`, sink).Scan(&done, &s.floor, &end, &high, &floor, &lo, &s.beat, &s.publishedAt)
+	if err != nil {
+		return s, fmt.Errorf("read position of sink %q: %w", sink, err)
+	}
+	if s.done, err = parseSnapshot(done); err != nil {
+		return s, err
+	}
+	if end == nil || high == nil || floor == nil || lo == nil {
+		return s, nil // half a target is none: the window is read again
+	}
+	s.target = &target{high: *high, floor: *floor, lo: *lo}
+	s.target.end, err = parseSnapshot(*end)
+	return s, err
+}
+
+// rower is a pool, a connection or a transaction.
+type rower interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }

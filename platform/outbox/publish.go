@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/slipwayhq/slipway/platform/broker"
@@ -243,9 +242,4 @@ func (t *term) serve(soft, hard context.Context, wanted state) (busy bool, err e
 		return false, nil
 	}
 	return t.replay(hard)
-}
-
-// within runs fn in a transaction of the term.
-func (t *term) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	return t.ledger.within(ctx, fn)
 }

@@ -61,7 +61,7 @@ func (o *Operator) fate(ctx context.Context, e StoredEvent, xid string) (map[str
 			WHEN $2 = '' OR pg_visible_in_snapshot(nullif($2, '')::xid8, s.snapshot)
 				OR $3 <= s.target_done AND pg_visible_in_snapshot(nullif($2, '')::xid8, s.target) THEN 'published'
 			ELSE 'unsent' END
-		FROM slipway.outbox_sink s`, e.ID, xid, e.Position)
+		FROM slipway.outbox_position s`, e.ID, xid, e.Position)
 	if err != nil {
 		return nil, fmt.Errorf("look for fate of event: %w", err)
 	}
@@ -140,8 +140,7 @@ func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Ti
 		return plan, err
 	}
 	err := o.act(ctx, by, "replay", func(tx pgx.Tx) ([]entry, error) {
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '60s'",
-			pgx.QueryExecModeSimpleProtocol); err != nil {
+		if err := planRanges(ctx, tx); err != nil {
 			return nil, err
 		}
 		if err := plan.count(ctx, tx); err != nil {
@@ -150,7 +149,7 @@ func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Ti
 		err := tx.QueryRow(ctx, `INSERT INTO slipway.outbox_replay (sink, since, snapshot, done, high)
 			SELECT s.sink, $2, s.snapshot, coalesce((SELECT min(i) FROM (`+union("SELECT min(id) AS i FROM $CHILD WHERE created_at >= $2")+`) AS c), 0) - 1,
 				(SELECT last_value FROM slipway.outbox_id_seq)
-			FROM slipway.outbox_sink s WHERE s.sink = $1 RETURNING replay`, sink, since).Scan(&plan.Replay)
+			FROM slipway.outbox_position s WHERE s.sink = $1 RETURNING replay`, sink, since).Scan(&plan.Replay)
 		return []entry{{sink: sink, detail: "replay " + strconv.FormatInt(plan.Replay, 10) + ": " + strconv.FormatInt(plan.Events, 10) +
 			" events since " + since.UTC().Format(time.RFC3339)}}, err
 	})
@@ -160,7 +159,7 @@ func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Ti
 func (p *ReplayPlan) count(ctx context.Context, tx pgx.Tx) error {
 	var snapshot string
 	err := tx.QueryRow(ctx, `SELECT snapshot::text, coalesce($2 >= (SELECT min(opened_at) FROM slipway.outbox_rotation), false)
-		FROM slipway.outbox_sink WHERE sink = $1`, p.Sink, p.Since).Scan(&snapshot, &p.Complete)
+		FROM slipway.outbox_position WHERE sink = $1`, p.Sink, p.Since).Scan(&snapshot, &p.Complete)
 	if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it as it is
 		return fmt.Errorf("sink %q: %w", p.Sink, ErrNotFound)
 	}
@@ -198,7 +197,10 @@ func (p *ReplayPlan) count(ctx context.Context, tx pgx.Tx) error {
 // some sinks have had is published to all.
 func (o *Operator) Reset(ctx context.Context, by By) (unsent int64, err error) {
 	err = o.act(ctx, by, "reset", func(tx pgx.Tx) ([]entry, error) {
-		for _, sql := range []string{"SET LOCAL statement_timeout = 0", "LOCK TABLE slipway.outbox IN ACCESS EXCLUSIVE MODE", "LOCK TABLE slipway.outbox_sink IN EXCLUSIVE MODE"} {
+		for _, sql := range []string{
+			"SET LOCAL statement_timeout = 0", "LOCK TABLE slipway.outbox, slipway.outbox_sink, slipway.outbox_step IN ACCESS EXCLUSIVE MODE",
+			foldSQL, "TRUNCATE slipway.outbox_step",
+		} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return nil, err
 			}

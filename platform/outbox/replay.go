@@ -86,11 +86,16 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 // rangesOfIDs runs fn in a transaction with the plans for ranges of ids.
 func rangesOfIDs(ctx context.Context, db postgres.Beginner, fn func(tx pgx.Tx) error) error {
 	return postgres.InTx(ctx, db, postgres.TxOptions{ReadOnly: true}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '60s'", pgx.QueryExecModeSimpleProtocol); err != nil {
+		if err := planRanges(ctx, tx); err != nil {
 			return err
 		}
 		return fn(tx)
 	})
+}
+
+func planRanges(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '60s'", pgx.QueryExecModeSimpleProtocol)
+	return err
 }
 
 // repeat publishes the events under new ids for the broker's own deduplication, and
@@ -119,7 +124,7 @@ func (t *term) repeat(ctx context.Context, replay int64, events []stored) bool {
 }
 
 func (t *term) replayDone(ctx context.Context, r openReplay, upTo int64, published int) error {
-	err := t.within(ctx, func(tx pgx.Tx) error {
+	err := t.ledger.within(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE slipway.outbox_replay SET done = $2, published = published + $3,
 			finished_at = CASE WHEN $2 >= high THEN clock_timestamp() END WHERE replay = $1`, r.id, upTo, published)
 		return err

@@ -100,8 +100,7 @@ var binaryFormat = pgx.QueryResultFormats{pgx.BinaryFormatCode}
 // postgresEpoch is where PostgreSQL counts microseconds from.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// decode reads a row of rowColumns in binary. It does so by hand because a backlog
-// is bound by this: scanning by reflection costs several times as much.
+// decode reads a row of rowColumns in binary, by hand: a backlog is bound by this.
 func (s *stored) decode(values [][]byte) error {
 	if len(values) != 12 || len(values[1]) != 8 || len(values[2]) != 8 || len(values[3]) != 8 || len(values[5]) != 4 || len(values[11]) != 1 {
 		return fmt.Errorf("decode outbox row: %d columns of unexpected form", len(values))

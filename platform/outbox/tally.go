@@ -91,12 +91,8 @@ func (t *tally) measure(ctx context.Context, conn *pgx.Conn, f fence) error {
 	return nil
 }
 
-// rower is a connection or a transaction with the plans for ranges of ids.
-type rower interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
-// count counts the events between a position and the end of a window.
+// count counts the events between a position and the end of a window, with the plans
+// for ranges of ids.
 func (p position) count(ctx context.Context, db rower, window target) (n int64, err error) {
 	if p.target == nil {
 		return count(ctx, db, p, window)

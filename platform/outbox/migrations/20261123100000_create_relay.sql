@@ -7,13 +7,13 @@ ALTER TABLE slipway.outbox
     ADD COLUMN durable boolean NOT NULL DEFAULT current_setting('synchronous_commit') <> 'off';
 
 -- A few bytes for each sixteen pages: a backlog is read by ranges of ids, a replay
--- begins at a time. Inserts do not notice it. It is over id + 0 so that no plan can
+-- begins at a time. It is over id + 0 so that no plan can
 -- take the other index for it, which has id in its second place and would be read
 -- whole: a plan that was made while a child was empty is kept when it has grown.
 CREATE INDEX outbox_ids ON slipway.outbox USING brin ((id + 0), created_at) WITH (pages_per_range = 16, autosummarize = on);
 
--- One row a sink. It is written with each batch: HOT updates of a page that has
--- room.
+-- One row a sink: who publishes to it, and from where. It changes when the lease
+-- changes hands, and when an operator says so.
 CREATE TABLE slipway.outbox_sink (
     sink              text        PRIMARY KEY,
     -- Every event that is visible in it is published, or parked.
@@ -27,17 +27,48 @@ CREATE TABLE slipway.outbox_sink (
     target_high       bigint,
     target_floor      bigint,
     target_done       bigint,
+    -- When the last batch was published.
+    published_at      timestamptz,
+    -- Which step the position is that of.
+    beat              bigint      NOT NULL DEFAULT 0,
+    -- The lease: a replica that takes over increments term.
+    term              bigint      NOT NULL DEFAULT 0,
+    holder            text,
     -- The cluster that the snapshots belong to. NULL when it may not be asked.
     system_identifier bigint,
-    -- The lease: a replica that takes over increments term, one that lives beat.
-    term              bigint      NOT NULL DEFAULT 0,
-    beat              bigint      NOT NULL DEFAULT 0,
-    holder            text,
     paused_at         timestamptz,
-    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- When the last batch was published.
-    published_at      timestamptz
-) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+    created_at        timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Where a sink is after each batch and each sign of life. Rows are appended: an
+-- UPDATE of one row several hundred times a second would leave as many dead ones
+-- behind, for as long as anybody holds a snapshot, and each would be slower than
+-- the one before. The active relay moves the last step into outbox_sink now and
+-- then and truncates this table; vacuum has nothing to do here.
+CREATE TABLE slipway.outbox_step (
+    sink         text        NOT NULL,
+    beat         bigint      NOT NULL,
+    snapshot     pg_snapshot NOT NULL,
+    floor        bigint      NOT NULL,
+    target       pg_snapshot,
+    target_high  bigint,
+    target_floor bigint,
+    target_done  bigint,
+    published_at timestamptz,
+    PRIMARY KEY (sink, beat)
+) WITH (autovacuum_enabled = off);
+
+-- Where each sink is now.
+CREATE VIEW slipway.outbox_position AS
+SELECT s.sink, s.term, s.holder, s.system_identifier, s.paused_at,
+    p.beat, p.snapshot, p.floor, p.target, p.target_high, p.target_floor, p.target_done, p.published_at
+FROM slipway.outbox_sink s CROSS JOIN LATERAL (
+    (SELECT t.beat, t.snapshot, t.floor, t.target, t.target_high, t.target_floor, t.target_done, t.published_at
+        FROM slipway.outbox_step t WHERE t.sink = s.sink ORDER BY t.beat DESC LIMIT 1)
+    UNION ALL
+    SELECT s.beat, s.snapshot, s.floor, s.target, s.target_high, s.target_floor, s.target_done, s.published_at
+    ORDER BY beat DESC LIMIT 1
+) p;
 
 -- An aggregate whose first event here could not be published. next_attempt_at is
 -- NULL when only an operator can help.

@@ -30,7 +30,7 @@ func (slipway) Install(ctx context.Context, url string) error {
 // Tables implements System.
 func (slipway) Tables() (events, bookkeeping []string) {
 	return []string{"slipway.outbox_0", "slipway.outbox_1", "slipway.outbox_2"},
-		[]string{"slipway.outbox_rotation", "slipway.outbox_sink", "slipway.outbox_parked_aggregate", "slipway.outbox_parked"}
+		[]string{"slipway.outbox_rotation", "slipway.outbox_sink", "slipway.outbox_step", "slipway.outbox_parked_aggregate", "slipway.outbox_parked"}
 }
 
 // Writer implements System.
