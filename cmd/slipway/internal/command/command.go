@@ -20,6 +20,22 @@ type Env struct {
 	Console *console.Console
 }
 
+// Result writes the result of a command: as JSON, or what table says.
+func (e Env) Result(format console.Format, value any, table func() error) error {
+	if format == console.JSON {
+		return console.WriteJSON(e.Console, value)
+	}
+	return table()
+}
+
+// Say is a table of one line.
+func (e Env) Say(format string, args ...any) func() error {
+	return func() error {
+		e.Console.Printf(format, args...)
+		return nil
+	}
+}
+
 // UsageError is a mistake in how a command was called. Its exit code is 2.
 type UsageError struct{ error }
 
@@ -81,4 +97,16 @@ func OutputFlag(cmd *cobra.Command) *console.Format {
 	format := console.Table
 	cmd.Flags().VarP(&format, "output", "o", "format of the result")
 	return &format
+}
+
+// LimitFlag adds the flag --limit. It takes the PreRunE of the command.
+func LimitFlag(cmd *cobra.Command) *int {
+	limit := cmd.Flags().Int("limit", 100, "show so many at most")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *limit < 1 {
+			return Usagef("--limit %d: want 1 or more", *limit)
+		}
+		return nil
+	}
+	return limit
 }

@@ -42,6 +42,15 @@ func Printable(text []byte) bool {
 	return true
 }
 
+// Text returns a payload that is one, for JSON, where it stands beside the bytes.
+func Text(payload []byte) *string {
+	if !Printable(payload) {
+		return nil
+	}
+	text := string(payload)
+	return &text
+}
+
 // Payload returns the text of a payload, or a dump of its bytes when it is none.
 func Payload(payload []byte) string {
 	if Printable(payload) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
+	"github.com/slipwayhq/slipway/platform/inbox"
 	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
 )
@@ -27,7 +28,7 @@ func Dir(p *project.Project, s project.Service) string {
 // Folder lists the components of a service whose SQL files are in dir. An empty dir
 // leaves the tables of the platform.
 func Folder(service, dir string) []migrate.Component {
-	components := []migrate.Component{outbox.Migrations()}
+	components := []migrate.Component{outbox.Migrations(), inbox.Migrations()}
 	if dir != "" {
 		components = append(components, migrate.Component{Name: service, FS: os.DirFS(dir)})
 	}

@@ -27,7 +27,7 @@ func (c *commands) blockers() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.result(*format, append([]outbox.Blocker{}, blockers...), func() error { return c.showBlockers(blockers) })
+			return c.env.Result(*format, append([]outbox.Blocker{}, blockers...), func() error { return c.showBlockers(blockers) })
 		})
 	}
 	return cmd

@@ -54,10 +54,7 @@ func (c *commands) discard() *cobra.Command {
 			if err := s.Discard(ctx, by, *sink, id); err != nil {
 				return err
 			}
-			return c.result(*format, discarded{id}, func() error {
-				c.env.Console.Printf("discarded event %s; the later ones of its aggregate are tried at once", id)
-				return nil
-			})
+			return c.env.Result(*format, discarded{id}, c.env.Say("discarded event %s; the later ones of its aggregate are tried at once", id))
 		})
 	}
 	return cmd

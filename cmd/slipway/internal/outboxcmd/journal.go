@@ -18,17 +18,14 @@ func (c *commands) journal() *cobra.Command {
   slipway outbox journal --limit 1000 --output json`,
 		Args: command.NoArgs,
 	}
-	limit, format := limitFlag(cmd), command.OutputFlag(cmd)
+	limit, format := command.LimitFlag(cmd), command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkLimit(*limit); err != nil {
-			return err
-		}
 		return c.do(cmd.Context(), func(ctx context.Context, s session) error {
 			entries, err := s.Journal(ctx, *limit)
 			if err != nil {
 				return err
 			}
-			return c.result(*format, entries, func() error { return c.showJournal(entries) })
+			return c.env.Result(*format, entries, func() error { return c.showJournal(entries) })
 		})
 	}
 	return cmd

@@ -20,12 +20,9 @@ func (c *commands) list() *cobra.Command {
   slipway outbox list --sink broker --limit 1000 --output json`,
 		Args: command.NoArgs,
 	}
-	sink, limit := sinkFlag(cmd, "all"), limitFlag(cmd)
+	sink, limit := sinkFlag(cmd, "all"), command.LimitFlag(cmd)
 	format := command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkLimit(*limit); err != nil {
-			return err
-		}
 		return c.do(cmd.Context(), func(ctx context.Context, s session) error {
 			if err := s.known(ctx, *sink); err != nil {
 				return err
@@ -34,22 +31,10 @@ func (c *commands) list() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.result(*format, parked, func() error { return c.showParked(parked, *limit) })
+			return c.env.Result(*format, parked, func() error { return c.showParked(parked, *limit) })
 		})
 	}
 	return cmd
-}
-
-// limitFlag adds the flag --limit.
-func limitFlag(cmd *cobra.Command) *int {
-	return cmd.Flags().Int("limit", 100, "show so many at most")
-}
-
-func checkLimit(limit int) error {
-	if limit < 1 {
-		return command.Usagef("--limit %d: want 1 or more", limit)
-	}
-	return nil
 }
 
 func (c *commands) showParked(parked []outbox.ParkedAggregate, limit int) error {

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
-	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
@@ -90,12 +89,4 @@ func (s session) known(ctx context.Context, sink string) error {
 		return fmt.Errorf("there is no sink %q, nor any other: no relay has run on this database yet", sink)
 	}
 	return fmt.Errorf("there is no sink %q: choose from %s", sink, strings.Join(sinks, ", "))
-}
-
-// result writes a result: as JSON, or what table says.
-func (c *commands) result(format console.Format, value any, table func() error) error {
-	if format == console.JSON {
-		return console.WriteJSON(c.env.Console, value)
-	}
-	return table()
 }

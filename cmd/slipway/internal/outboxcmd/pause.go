@@ -51,10 +51,7 @@ func (c *commands) toggle(cmd *cobra.Command, done string,
 			if err != nil {
 				return err
 			}
-			return c.result(*format, switched{sinks}, func() error {
-				c.env.Console.Printf(done, strings.Join(sinks, ", "))
-				return nil
-			})
+			return c.env.Result(*format, switched{sinks}, c.env.Say(done, strings.Join(sinks, ", ")))
 		})
 	}
 	return cmd

@@ -57,10 +57,7 @@ func (c *commands) redrive() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.result(*format, redriven{n}, func() error {
-				c.env.Console.Printf("%s will be tried again at once: slipway outbox list shows what stays parked", command.Count(int64(n), "aggregate"))
-				return nil
-			})
+			return c.env.Result(*format, redriven{n}, c.env.Say("%s will be tried again at once: slipway outbox list shows what stays parked", command.Count(int64(n), "aggregate")))
 		})
 	}
 	return cmd

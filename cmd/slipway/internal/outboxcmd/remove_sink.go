@@ -45,10 +45,7 @@ func (c *commands) removeSink() *cobra.Command {
 			if err := s.RemoveSink(ctx, by, name); err != nil {
 				return err
 			}
-			return c.result(*format, removed{name}, func() error {
-				c.env.Console.Printf("removed the sink %s: the outbox keeps no event for it any more", name)
-				return nil
-			})
+			return c.env.Result(*format, removed{name}, c.env.Say("removed the sink %s: the outbox keeps no event for it any more", name))
 		})
 	}
 	return cmd

@@ -140,7 +140,7 @@ func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, fr
 		return err
 	}
 	if o.dryRun {
-		return c.result(*o.format, plan, func() error { return c.showPlan(plan) })
+		return c.env.Result(*o.format, plan, func() error { return c.showPlan(plan) })
 	}
 	c.warnIncomplete(plan)
 	if err := o.consent.Ask(fmt.Sprintf("Publish %s since %s to %s again?", command.Count(plan.Events, "event"), command.Time(&at), sink)); err != nil {
@@ -155,7 +155,7 @@ func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, fr
 			return err
 		}
 	}
-	return c.result(*o.format, done, func() error {
+	return c.env.Result(*o.format, done, func() error {
 		if o.wait {
 			c.env.Console.Printf("replay %d: published %s again", plan.Replay, command.Count(done.Published, "event"))
 			return nil

@@ -45,10 +45,7 @@ itself meanwhile: transactions that add events wait.`,
 			if err != nil {
 				return err
 			}
-			return c.result(*format, resetDone{unsent}, func() error {
-				c.env.Console.Printf("reset; %s to publish. A relay that has refused to start must be started again", command.Count(unsent, "event"))
-				return nil
-			})
+			return c.env.Result(*format, resetDone{unsent}, c.env.Say("reset; %s to publish. A relay that has refused to start must be started again", command.Count(unsent, "event")))
 		})
 	}
 	return cmd

@@ -35,7 +35,7 @@ func (c *commands) show() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.result(*format, whole(event), func() error { return c.showEvent(event) })
+			return c.env.Result(*format, whole(event), func() error { return c.showEvent(event) })
 		})
 	}
 	return cmd
@@ -58,13 +58,9 @@ type wholeEvent struct {
 }
 
 func whole(e outbox.StoredEvent) wholeEvent {
-	w := wholeEvent{StoredEvent: e, Headers: json.RawMessage(e.Headers)}
+	w := wholeEvent{StoredEvent: e, Headers: json.RawMessage(e.Headers), Text: command.Text(e.Payload)}
 	if !json.Valid(w.Headers) {
 		w.Headers, _ = json.Marshal(e.Headers)
-	}
-	if command.Printable(e.Payload) {
-		text := string(e.Payload)
-		w.Text = &text
 	}
 	return w
 }

@@ -27,7 +27,7 @@ func (c *commands) status() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.result(*format, status, func() error { return c.showStatus(status) })
+			return c.env.Result(*format, status, func() error { return c.showStatus(status) })
 		})
 	}
 	return cmd
