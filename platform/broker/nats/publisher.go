@@ -40,7 +40,8 @@ const (
 	// another key before. Of one key at most one is on its way.
 	ModeAsync Mode = "async"
 	// ModeFast sends a stream of messages that the server acknowledges now and then,
-	// and that ends at the first gap. It does not tell which of them it had already.
+	// and that ends at the first gap. It does not tell which of them it had already,
+	// and of the caller's context it heeds the deadline only.
 	// Servers from 2.14 on.
 	ModeFast Mode = "fast"
 	// ModeAtomic has the server store all or nothing, with one sync of its files.
@@ -165,9 +166,13 @@ func size(m broker.Message) int64 {
 
 // batch sends what it can in one of the batch modes. What is not known to be stored
 // afterwards is left to waves, which repeats it in order: the server drops what it
-// has by its id.
+// has by its id; half of the time is for that.
 func (p *Publisher) batch(ctx context.Context, b *sending) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
+	limit := p.cfg.AckTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	stored := 0
 	if p.cfg.Mode == ModeAtomic {

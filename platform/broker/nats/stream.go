@@ -73,6 +73,8 @@ func (c *Conn) EnsureStream(ctx context.Context, s Stream) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("declare stream: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
+	defer cancel()
 	cfg := s.config()
 	err := c.declare(ctx, cfg)
 	var api *jetstream.APIError
