@@ -37,7 +37,8 @@
 // An event that comes before its predecessor is stored and acknowledged, and is
 // applied after that: the broker's queue does not wait for a gap that a replay
 // closes. A dead letter stops its aggregate: the later events wait in order until
-// an operator has it redriven or discarded.
+// an operator has it redriven or discarded. So does a version that never comes,
+// until an operator skips it: see [Operator.Skip].
 //
 // # Failures
 //

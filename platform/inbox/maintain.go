@@ -35,7 +35,7 @@ func (c *Consumer) register(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // the end of ctx is the end of Run, not a fault
 		case !postgres.IsUnavailable(err):
-			return fmt.Errorf("register consumer %s: %w", c.cfg.Name, err)
+			return fmt.Errorf("register consumer %s: %w", c.cfg.Name, missing(err))
 		}
 		c.logger.Warn("waiting for the database", zap.Error(err))
 		timer := time.NewTimer(c.cfg.backoff(attempt))

@@ -41,10 +41,12 @@ type DeadLetter struct {
 	Payload []byte `json:"payload,omitempty"`
 }
 
-// Filter selects dead letters.
+// Filter selects dead letters, or keys that wait for a version.
 type Filter struct {
 	// Consumer is whose. Empty means everybody's.
 	Consumer string
+	// Key is which. Empty means all.
+	Key string
 	// Limit is how many, the oldest first. 0 means 100.
 	Limit int
 }
@@ -60,14 +62,15 @@ type Selection struct {
 type Act struct{ Who, Reason string }
 
 var (
-	// ErrNotFound is in the error of Show for an id that does not exist.
-	ErrNotFound = errors.New("no such dead letter")
+	// ErrNotFound is in the error for a dead letter or a key that is not there.
+	ErrNotFound = errors.New("not found")
 	// ErrInvalid is in the error of an action that lacks what it needs.
 	ErrInvalid = errors.New("invalid action")
 )
 
-// Operator looks at dead letters and decides about them. It is safe for concurrent
-// use, beside running consumers and without any.
+// Operator looks at what consumers could not apply and decides about it. Every
+// change is journaled in its own transaction. It is safe for concurrent use, beside
+// running consumers and without any.
 type Operator struct{ db *pgxpool.Pool }
 
 // NewOperator returns an operator.
@@ -80,13 +83,14 @@ const selectDead = `SELECT id, consumer, message_id, subject, key, coalesce(vers
 // List returns dead letters that are not resolved, without payloads.
 func (o *Operator) List(ctx context.Context, f Filter) ([]DeadLetter, error) {
 	rows, err := o.db.Query(ctx, selectDead+`''::bytea FROM slipway.inbox_dead d
-		WHERE resolved_at IS NULL AND ($1 = '' OR consumer = $1) ORDER BY id LIMIT $2`, f.Consumer, cmp.Or(f.Limit, 100))
+		WHERE resolved_at IS NULL AND ($1 = '' OR consumer = $1) AND ($2 = '' OR key = $2) ORDER BY id LIMIT $3`,
+		f.Consumer, f.Key, cmp.Or(f.Limit, 100))
 	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
+		return nil, fmt.Errorf("list dead letters: %w", missing(err))
 	}
 	letters, err := pgx.CollectRows(rows, scanDead)
 	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
+		return nil, fmt.Errorf("list dead letters: %w", missing(err))
 	}
 	return letters, nil
 }
@@ -95,14 +99,14 @@ func (o *Operator) List(ctx context.Context, f Filter) ([]DeadLetter, error) {
 func (o *Operator) Show(ctx context.Context, id int64) (DeadLetter, error) {
 	rows, err := o.db.Query(ctx, selectDead+`payload FROM slipway.inbox_dead d WHERE id = $1`, id)
 	if err != nil {
-		return DeadLetter{}, fmt.Errorf("read dead letter: %w", err)
+		return DeadLetter{}, fmt.Errorf("read dead letter: %w", missing(err))
 	}
 	letter, err := pgx.CollectExactlyOneRow(rows, scanDead)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return DeadLetter{}, fmt.Errorf("%w: %d", ErrNotFound, id)
+		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", id, ErrNotFound)
 	}
 	if err != nil {
-		return DeadLetter{}, fmt.Errorf("read dead letter: %w", err)
+		return DeadLetter{}, fmt.Errorf("read dead letter: %w", missing(err))
 	}
 	return letter, nil
 }
@@ -192,12 +196,48 @@ func discard(ctx context.Context, tx pgx.Tx, id int64, at position) error {
 	return err
 }
 
+// Consumers lists the names of the consumers that have run on the database.
+func (o *Operator) Consumers(ctx context.Context) ([]string, error) {
+	rows, err := o.db.Query(ctx, "SELECT consumer FROM slipway.inbox_consumer ORDER BY consumer")
+	if err != nil {
+		return nil, fmt.Errorf("read inbox consumers: %w", missing(err))
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read inbox consumers: %w", missing(err))
+	}
+	return names, nil
+}
+
+// JournalEntry is something that an operator did.
+type JournalEntry struct {
+	At     time.Time `json:"at"`
+	Who    string    `json:"who"`
+	Action string    `json:"action"`
+	Reason string    `json:"reason"`
+	Detail string    `json:"detail"`
+}
+
+// Journal returns what operators did last, the latest first.
+func (o *Operator) Journal(ctx context.Context, limit int) ([]JournalEntry, error) {
+	rows, err := o.db.Query(ctx, "SELECT at, who, action, reason, detail FROM slipway.inbox_journal ORDER BY entry DESC LIMIT $1", limit)
+	if err != nil {
+		return nil, fmt.Errorf("read inbox journal: %w", missing(err))
+	}
+	entries, err := pgx.CollectRows(rows, pgx.RowToStructByPos[JournalEntry])
+	if err != nil {
+		return nil, fmt.Errorf("read inbox journal: %w", missing(err))
+	}
+	return entries, nil
+}
+
 // act does something and journals it, in one transaction. do returns what changed.
 func (o *Operator) act(ctx context.Context, action string, by Act, do func(tx pgx.Tx) (string, error)) error {
 	if by.Who == "" || by.Reason == "" {
 		return fmt.Errorf("%w: say who does it and why", ErrInvalid)
 	}
-	err := postgres.InTx(ctx, o.db, postgres.TxOptions{}, func(tx pgx.Tx) error {
+	each := postgres.TxOptions{Isolation: pgx.ReadCommitted} // a statement sees what was committed before its locks
+	err := postgres.InTx(ctx, o.db, each, func(tx pgx.Tx) error {
 		detail, err := do(tx)
 		if err != nil {
 			return err
@@ -207,9 +247,17 @@ func (o *Operator) act(ctx context.Context, action string, by Act, do func(tx pg
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%s dead letters: %w", action, err)
+		return fmt.Errorf("%s: %w", action, missing(err))
 	}
 	return nil
+}
+
+// missing says what to do when there are no tables.
+func missing(err error) error {
+	if postgres.SQLState(err) == codeUndefinedTable {
+		return fmt.Errorf("this database has no inbox, or an older one: apply the migrations (slipway migrate up): %w", err)
+	}
+	return err
 }
 
 func orEmpty(ids []int64) []int64 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -170,25 +171,40 @@ func (c *Consumer) takeDead(ctx context.Context, tx pgx.Tx, f candidate) (l lett
 // free what waits for it. It tells whether the dead letter did hold the key; wait
 // is how to treat a lock, empty or SKIP LOCKED.
 func release(ctx context.Context, tx pgx.Tx, at position, wait string) (bool, error) {
-	var version int64
-	var held bool
-	err := tx.QueryRow(ctx, `SELECT version, held FROM slipway.inbox_watermark
-		WHERE consumer = $1 AND key = $2 FOR UPDATE `+wait, at.consumer, at.key).Scan(&version, &held)
+	version, held, err := lockWatermark(ctx, tx, at, wait)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
+	if err != nil || !held || version != at.version-1 {
+		return false, err
+	}
+	_, err = moveWatermark(ctx, tx, at)
+	return err == nil, err
+}
+
+// lockWatermark locks the key's and returns it. Its error is pgx.ErrNoRows when
+// there is none, or it is in other hands and wait is SKIP LOCKED.
+func lockWatermark(ctx context.Context, tx pgx.Tx, at position, wait string) (version int64, held bool, err error) {
+	err = tx.QueryRow(ctx, "SELECT version, held FROM slipway.inbox_watermark WHERE consumer = $1 AND key = $2 FOR UPDATE "+wait,
+		at.consumer, at.key).Scan(&version, &held)
 	if err != nil {
-		return false, fmt.Errorf("lock inbox watermark: %w", err)
+		return 0, false, fmt.Errorf("lock inbox watermark: %w", err)
 	}
-	if !held || version != at.version-1 {
-		return false, nil
-	}
+	return version, held, nil
+}
+
+// moveWatermark settles all up to the version and tells whether the following one
+// waited: it is free now. The caller holds the lock.
+func moveWatermark(ctx context.Context, tx pgx.Tx, at position) (next bool, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue("UPDATE slipway.inbox_watermark SET version = $3, held = false WHERE consumer = $1 AND key = $2",
 		at.consumer, at.key, at.version)
-	batch.Queue(wakeNext, at.consumer, at.key, at.version)
+	batch.Queue(wakeNext, at.consumer, at.key, at.version).Exec(func(tag pgconn.CommandTag) error {
+		next = tag.RowsAffected() > 0
+		return nil
+	})
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return false, fmt.Errorf("move inbox watermark: %w", err)
 	}
-	return true, nil
+	return next, nil
 }
