@@ -47,7 +47,7 @@ func contenders(systems ...system.System) []*contender {
 // way of its own.
 func stocks(n int) []*stock {
 	return []*stock{
-		{rows: n, contenders: contenders(system.Slipway(outbox.Config{}))},
+		{rows: n, contenders: contenders(system.Slipway(outbox.Config{}), system.Slipway(outbox.Config{Batch: 4000}))},
 		{rows: n, contenders: contenders(system.Claim(100), system.Claim(1000), system.Claim(5000))},
 		{rows: n, contenders: contenders(
 			system.WatermillQueue(system.WatermillOptions{Batch: 100}), system.WatermillQueue(system.WatermillOptions{Batch: 1000}))},
@@ -158,24 +158,27 @@ func drain(ctx context.Context, sys system.System, url string, n int) (drained, 
 	return d, errors.Join(early, relay.stop())
 }
 
-// drainLine names the fastest peer at its best batch size. Ratios are those of the
-// runs, paired.
+// drainLine compares the fastest peer at its best batch size with ours at its best.
+// Ratios are those of the runs, paired.
 func drainLine(all []*stock, runs int) *figure.Line {
-	ours := all[0].contenders[0]
+	fastest := func(all []*contender) *contender {
+		return slices.MaxFunc(all, func(a, b *contender) int {
+			return cmp.Compare(figure.Median(a.rates), figure.Median(b.rates))
+		})
+	}
+	ours := fastest(all[0].contenders)
 	var peers []*contender
 	for _, s := range all[1:] {
 		if !s.reference {
 			peers = append(peers, s.contenders...)
 		}
 	}
-	best := slices.MaxFunc(peers, func(a, b *contender) int {
-		return cmp.Compare(figure.Median(a.rates), figure.Median(b.rates))
-	})
-	line := figure.NewLine("B1").Rate("ours", figure.Median(ours.rates)).
+	best := fastest(peers)
+	line := figure.NewLine("B1").Rate("ours", figure.Median(ours.rates)).Text("ours_name", ours.Name()).
 		Rate("best_peer", figure.Median(best.rates)).Text("peer_name", best.Name()).
 		Ratio("ratio", figure.PairedRatio(ours.rates, best.rates)).
 		Ratio("spread", figure.Spread(ours.rates)).Ratio("best_peer_spread", figure.Spread(best.rates)).
-		Int("runs", runs).Int("events", all[0].rows)
+		Int("runs", runs).Int("events", all[0].rows).Rate("ours_default", figure.Median(all[0].contenders[0].rates))
 	for _, s := range all[1:] {
 		for _, c := range s.contenders {
 			line.Rate(c.Name(), figure.Median(c.rates)).Int(c.Name()+"_rows", c.rows)

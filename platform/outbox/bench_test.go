@@ -41,7 +41,7 @@ func BenchmarkRelay_drain(b *testing.B) {
 			fill(b, pool, n)
 			b.ResetTimer()
 			for b.Loop() {
-				exec(b, pool, "delete from slipway.outbox_sink")
+				exec(b, pool, "truncate slipway.outbox_sink, slipway.outbox_step cascade")
 				s := &counter{}
 				began := time.Now()
 				_, _, stop := start(b, pool, s, outbox.Config{Batch: batch})

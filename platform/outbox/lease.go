@@ -146,7 +146,7 @@ func (l *ledger) save(ctx context.Context, pos position, published bool, also fu
 	defer l.mu.Unlock()
 	asked := time.Since(l.start)
 	next := l.next(pos, published)
-	err := error(nil)
+	var err error
 	if also == nil {
 		err = l.conn.QueryRow(ctx, saveSQL, next...).Scan(&l.at.publishedAt)
 	} else {

@@ -22,6 +22,7 @@ func (t *term) maintain(ctx context.Context) error {
 	defer ticker.Stop()
 	gauge := time.NewTicker(min(t.cfg.Maintenance, 250*time.Millisecond))
 	defer gauge.Stop()
+	var backlog <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -29,7 +30,10 @@ func (t *term) maintain(ctx context.Context) error {
 		case <-gauge.C:
 			t.m.unsent.Set(t.tally.value())
 			continue
-		case <-t.measure:
+		case <-t.measure: // counting reads everything once more: many a backlog is gone before
+			backlog = time.After(time.Second)
+			continue
+		case <-backlog:
 			err = t.tally.measure(ctx, conn, t.ledger.latest())
 		case <-ticker.C:
 			err = t.chores(ctx, conn)

@@ -20,18 +20,18 @@ type parked struct {
 	err      error
 	attempts int
 	delay    time.Duration // never when only an operator can help
-	events   []stored
+	events   []*stored
 }
 
 // never is the delay of an attempt that only an operator brings about.
 const never = time.Duration(-1)
 
-func (p parking) first(e stored, err error, attempts int, delay time.Duration) {
-	p[e.aggregate()] = &parked{err: err, attempts: attempts, delay: delay, events: []stored{e}}
+func (p parking) first(e *stored, err error, attempts int, delay time.Duration) {
+	p[e.aggregate()] = &parked{err: err, attempts: attempts, delay: delay, events: []*stored{e}}
 }
 
 // behind adds an event to those that wait.
-func (p parking) behind(e stored) {
+func (p parking) behind(e *stored) {
 	a := e.aggregate()
 	if p[a] == nil {
 		p[a] = &parked{}
@@ -167,15 +167,15 @@ func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
 		return false, err
 	}
 	b := newBatch(len(events))
-	for _, e := range events {
-		m, invalid := e.message()
+	for i := range events {
+		m, invalid := events[i].message()
 		m.DedupID = m.ID + "/redrive-" + strconv.Itoa(d.redrives) + "-" + strconv.Itoa(d.attempts)
-		b.add(e, m, invalid)
+		b.add(&events[i], m, invalid)
 	}
 	fates := t.send(ctx, b)
-	sent := 0
+	sent, now := 0, t.m.dbNow()
 	for sent < len(fates) && fates[sent] == nil {
-		t.acknowledged(events[sent])
+		t.acknowledged(&events[sent], now)
 		sent++
 	}
 	empty := len(events) < t.cfg.Batch && sent == len(events)
@@ -197,7 +197,7 @@ func (t *term) parkedEvents(ctx context.Context, a aggregate) ([]stored, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read parked events: %w", err)
 	}
-	events, err := collect(rows, nil)
+	events, err := collect(rows, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read parked events: %w", err)
 	}

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -63,17 +64,17 @@ func (t *term) turn(soft, hard context.Context, busy bool) error {
 
 // batch is the part of a chunk that is on its way.
 type batch struct {
-	events   []stored
+	events   []*stored
 	messages []broker.Message
 	invalid  []error // why an event cannot be a message
 	tries    map[int64]int
 }
 
 func newBatch(n int) *batch {
-	return &batch{events: make([]stored, 0, n), messages: make([]broker.Message, 0, n), tries: map[int64]int{}}
+	return &batch{events: make([]*stored, 0, n), messages: make([]broker.Message, 0, n), invalid: make([]error, 0, n), tries: map[int64]int{}}
 }
 
-func (b *batch) add(e stored, m broker.Message, invalid error) {
+func (b *batch) add(e *stored, m broker.Message, invalid error) {
 	b.events, b.messages, b.invalid = append(b.events, e), append(b.messages, m), append(b.invalid, invalid)
 }
 
@@ -84,7 +85,8 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 	defer t.m.pending(nil)
 	parking := parking{}
 	todo := newBatch(len(c.events))
-	for _, e := range c.events {
+	for i := range c.events {
+		e := &c.events[i]
 		if t.parked[e.aggregate()] {
 			parking.behind(e)
 			continue
@@ -169,8 +171,13 @@ func (t *term) judge(b *batch, fates []error, p parking) *batch {
 	for _, err := range fates {
 		well = well || err == nil
 	}
+	now := t.m.dbNow()
 	for i := range b.events {
 		e, err := b.events[i], fates[i]
+		if err == nil && len(held) == 0 {
+			t.acknowledged(e, now)
+			continue
+		}
 		a := e.aggregate()
 		if parked, ok := held[a]; ok {
 			if parked {
@@ -181,7 +188,7 @@ func (t *term) judge(b *batch, fates []error, p parking) *batch {
 			continue
 		}
 		if err == nil {
-			t.acknowledged(e)
+			t.acknowledged(e, now)
 			continue
 		}
 		held[a] = t.failed(e, err, b.tries, well, p)
@@ -192,13 +199,13 @@ func (t *term) judge(b *batch, fates []error, p parking) *batch {
 	return again
 }
 
-func (t *term) acknowledged(e stored) {
+func (t *term) acknowledged(e *stored, now time.Time) {
 	t.m.published.Inc()
-	t.m.latency.Observe(max(0, t.m.dbNow().Sub(e.createdAt).Seconds()))
+	t.m.latency.Observe(max(0, now.Sub(e.createdAt).Seconds()))
 }
 
 // failed tells whether the event is to be parked, and notes that.
-func (t *term) failed(e stored, err error, tries map[int64]int, well bool, p parking) bool {
+func (t *term) failed(e *stored, err error, tries map[int64]int, well bool, p parking) bool {
 	class := classify(err)
 	t.m.failures.WithLabelValues(class).Inc()
 	tries[e.id]++

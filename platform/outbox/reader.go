@@ -35,6 +35,8 @@ type reader struct {
 	partSQL string
 	// width of the next range of ids to read of a target.
 	width int64
+	// last is what the last piece of a target consisted of.
+	last rowReader
 }
 
 // The plans are fixed: each query has one index that it must use, and the statistics
@@ -113,7 +115,7 @@ func (r *reader) poll(ctx context.Context) (c chunk, fits bool, err error) {
 	}
 	var high int64
 	var text string
-	c.events, err = collect(rows, func(s *stored) { high, text, c.now = s.id, s.headers, s.createdAt })
+	c.events, err = collect(rows, nil, func(s *stored) { high, text, c.now = s.id, s.headers, s.createdAt })
 	if err != nil {
 		return c, false, fmt.Errorf("read outbox window: %w", err)
 	}
@@ -175,7 +177,7 @@ func (r *reader) step(ctx context.Context) (chunk, error) {
 	if err != nil {
 		return chunk{}, err
 	}
-	events, err := collect(rows, nil)
+	events, err := collect(rows, &r.last, nil)
 	if err != nil {
 		return chunk{}, err
 	}

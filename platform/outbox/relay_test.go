@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -121,7 +122,15 @@ func TestRelay_publishes(t *testing.T) {
 	eventually(t, func() bool { return s.count() == 12 })
 	require.Equal(t, []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"}, s.versions("order/a"))
 	m := s.all()[11]
+	require.NoError(t, uuid.Validate(m.ID))
 	require.Equal(t, "order.placed", m.Subject)
+	at, err := time.Parse(time.RFC3339Nano, m.Headers[broker.HeaderTime])
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), at, time.Hour)
+	delete(m.Headers, broker.HeaderTime)
+	require.Equal(t, map[string]string{
+		broker.HeaderEventType: "order.placed", broker.HeaderEventVersion: "1",
+		broker.HeaderAggregateType: "order", broker.HeaderAggregateID: "a", broker.HeaderAggregateVersion: "12",
+	}, m.Headers)
 	require.Equal(t, []byte("{}"), m.Payload)
-	require.Equal(t, m.ID, m.Headers[broker.HeaderID])
 }

@@ -69,7 +69,7 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 			if err != nil {
 				return err
 			}
-			if events, err = collect(rows, nil); err != nil {
+			if events, err = collect(rows, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -102,10 +102,10 @@ func planRanges(ctx context.Context, tx pgx.Tx) error {
 // the same ids for consumers. An event that the broker refuses is left out.
 func (t *term) repeat(ctx context.Context, replay int64, events []stored) bool {
 	b := newBatch(len(events))
-	for _, e := range events {
-		m, invalid := e.message()
+	for i := range events {
+		m, invalid := events[i].message()
 		m.DedupID = m.ID + "/replay-" + strconv.FormatInt(replay, 10)
-		b.add(e, m, invalid)
+		b.add(&events[i], m, invalid)
 	}
 	for i, err := range t.send(ctx, b) {
 		class := classRefused

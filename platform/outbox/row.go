@@ -28,7 +28,11 @@ type stored struct {
 	payload          []byte
 	headers          string
 	durable          bool
+	texts            texts
 }
+
+// texts are what a message says of an event in words.
+type texts struct{ id, key, version, aggregateVersion, createdAt string }
 
 // rowColumns are the columns of stored, in its order.
 const rowColumns = "xid, id, created_at, aggregate_version, event_id, event_version, aggregate_type, aggregate_id, event_type, payload, headers, durable"
@@ -38,23 +42,20 @@ type aggregate struct{ kind, id string }
 
 func (s *stored) aggregate() aggregate { return aggregate{s.aggregateType, s.aggregateID} }
 
-func (a aggregate) key() string { return a.kind + "/" + a.id }
-
-// message is the event as the broker gets it.
+// message is the event as the broker gets it. There are not more headers than a
+// small map holds: a backlog is bound by making them.
 func (s *stored) message() (broker.Message, error) {
-	headers := make(map[string]string, 12)
+	headers := make(map[string]string, 8)
 	if err := decodeHeaders(s.headers, headers); err != nil {
 		return broker.Message{}, fmt.Errorf("decode headers of event %s: %w: %w", s.eventID, broker.ErrRefused, err)
 	}
-	id, key := s.eventID.String(), s.aggregate().key()
-	headers[broker.HeaderID], headers[broker.HeaderKey] = id, key
-	headers[broker.HeaderEventType], headers[broker.HeaderEventVersion] = s.eventType, strconv.Itoa(int(s.eventVersion))
+	headers[broker.HeaderEventType], headers[broker.HeaderEventVersion] = s.eventType, s.texts.version
 	headers[broker.HeaderAggregateType], headers[broker.HeaderAggregateID] = s.aggregateType, s.aggregateID
-	headers[broker.HeaderTime] = s.createdAt.UTC().Format(time.RFC3339Nano)
+	headers[broker.HeaderTime] = s.texts.createdAt
 	if s.aggregateVersion != 0 {
-		headers[broker.HeaderAggregateVersion] = strconv.FormatInt(s.aggregateVersion, 10)
+		headers[broker.HeaderAggregateVersion] = s.texts.aggregateVersion
 	}
-	return broker.Message{ID: id, Subject: s.eventType, Key: key, Headers: headers, Payload: s.payload}, nil
+	return broker.Message{ID: s.texts.id, Subject: s.eventType, Key: s.texts.key, Headers: headers, Payload: s.payload}, nil
 }
 
 // decodeHeaders reads a JSON object of strings. What Add writes has mostly nothing to
@@ -100,11 +101,24 @@ var binaryFormat = pgx.QueryResultFormats{pgx.BinaryFormatCode}
 // postgresEpoch is where PostgreSQL counts microseconds from.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// decode reads a row of rowColumns in binary, by hand: a backlog is bound by this.
-func (s *stored) decode(values [][]byte) error {
+// rowReader decodes rows of rowColumns by hand: a backlog is bound by this. The texts
+// and payloads of all rows share two allocations.
+type rowReader struct {
+	events  []stored
+	cuts    [][cuts]int // where each event's parts end
+	text    []byte
+	payload []byte
+}
+
+// cuts is how many parts an event has in text: aggregate type, slash, aggregate id,
+// event type, headers, id, event version, aggregate version, time.
+const cuts = 9
+
+func (r *rowReader) add(values [][]byte) error {
 	if len(values) != 12 || len(values[1]) != 8 || len(values[2]) != 8 || len(values[3]) != 8 || len(values[5]) != 4 || len(values[11]) != 1 {
 		return fmt.Errorf("decode outbox row: %d columns of unexpected form", len(values))
 	}
+	var s stored
 	if values[0] != nil {
 		s.xid = binary.BigEndian.Uint64(values[0])
 	}
@@ -113,37 +127,79 @@ func (s *stored) decode(values [][]byte) error {
 	s.aggregateVersion = int64(binary.BigEndian.Uint64(values[3]))
 	copy(s.eventID[:], values[4])
 	s.eventVersion = int32(binary.BigEndian.Uint32(values[5]))
-	// One string for all texts, one allocation.
-	texts := make([]byte, 0, len(values[6])+len(values[7])+len(values[8])+len(values[10]))
-	for _, i := range [...]int{6, 7, 8, 10} {
-		texts = append(texts, values[i]...)
-	}
-	all := string(texts)
-	cut := func(n int) (part string) {
-		part, all = all[:n], all[n:]
-		return part
-	}
-	s.aggregateType, s.aggregateID, s.eventType, s.headers = cut(len(values[6])), cut(len(values[7])), cut(len(values[8])), cut(len(values[10]))
-	s.payload = append([]byte{}, values[9]...)
 	s.durable = values[11][0] != 0
+	var ends [cuts]int
+	part := 0
+	end := func(text []byte) {
+		r.text = text
+		ends[part] = len(text)
+		part++
+	}
+	end(append(r.text, values[6]...))
+	end(append(r.text, '/'))
+	end(append(r.text, values[7]...))
+	end(append(r.text, values[8]...))
+	end(append(r.text, values[10]...))
+	id, _ := s.eventID.MarshalText()
+	end(append(r.text, id...))
+	end(strconv.AppendInt(r.text, int64(s.eventVersion), 10))
+	end(strconv.AppendInt(r.text, s.aggregateVersion, 10))
+	end(s.createdAt.AppendFormat(r.text, time.RFC3339Nano))
+	r.payload = append(r.payload, values[9]...)
+	s.payload = r.payload[len(r.payload)-len(values[9]):]
+	r.events, r.cuts = append(r.events, s), append(r.cuts, ends)
 	return nil
 }
 
-// collect reads rows of rowColumns. The one without an xid is about the window, not
-// an event: it is given to about.
-func collect(rows pgx.Rows, about func(*stored)) (into []stored, err error) {
-	defer rows.Close()
-	for rows.Next() {
-		values := rows.RawValues()
-		var s stored
-		if err := s.decode(values); err != nil {
-			return into, err
+// like makes room for as much as another one has read.
+func (r *rowReader) like(old *rowReader) {
+	r.events, r.cuts = make([]stored, 0, len(old.events)), make([][cuts]int, 0, len(old.cuts))
+	r.text, r.payload = make([]byte, 0, len(old.text)+len(old.text)/8), make([]byte, 0, len(old.payload)+len(old.payload)/8)
+}
+
+// done returns the events.
+func (r *rowReader) done() []stored {
+	text, payload, from := string(r.text), r.payload, 0
+	for i := range r.events {
+		s, ends := &r.events[i], &r.cuts[i]
+		cut := func(first, last int) string {
+			start := from
+			if first > 0 {
+				start = ends[first-1]
+			}
+			return text[start:ends[last]]
 		}
-		if values[0] == nil {
-			about(&s)
-			continue
-		}
-		into = append(into, s)
+		s.aggregateType, s.aggregateID, s.texts.key = cut(0, 0), cut(2, 2), cut(0, 2)
+		s.eventType, s.headers, s.texts.id = cut(3, 3), cut(4, 4), cut(5, 5)
+		s.texts.version, s.texts.aggregateVersion, s.texts.createdAt = cut(6, 6), cut(7, 7), cut(8, 8)
+		from = ends[cuts-1]
+		n := len(s.payload)
+		s.payload, payload = payload[:n:n], payload[n:]
 	}
-	return into, rows.Err()
+	return r.events
+}
+
+// collect reads rows of rowColumns. The one without an xid is about the window, not
+// an event: it is given to about. What has been read before says how much there may
+// be.
+func collect(rows pgx.Rows, last *rowReader, about func(*stored)) ([]stored, error) {
+	defer rows.Close()
+	var events, window rowReader
+	if last != nil {
+		events.like(last)
+		defer func() { *last = events }()
+	}
+	for rows.Next() {
+		values, into := rows.RawValues(), &events
+		if values[0] == nil {
+			into = &window
+		}
+		if err := into.add(values); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range window.done() {
+		about(&s)
+	}
+	return events.done(), rows.Err()
 }

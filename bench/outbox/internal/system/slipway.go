@@ -19,7 +19,12 @@ func Slipway(cfg outbox.Config) System { return slipway{cfg} }
 type slipway struct{ cfg outbox.Config }
 
 // Name implements System.
-func (slipway) Name() string { return "ours" }
+func (s slipway) Name() string {
+	if s.cfg.Batch == 0 {
+		return "ours"
+	}
+	return fmt.Sprintf("ours_%d", s.cfg.Batch)
+}
 
 // Install implements System.
 func (slipway) Install(ctx context.Context, url string) error {
