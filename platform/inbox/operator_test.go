@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/slipwayhq/slipway/platform/inbox"
+	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
 )
 
 // stuck is a consumer with the order "a" of six events, of which the second is a
@@ -170,10 +171,58 @@ func TestOperator(t *testing.T) {
 		_, err = op.Discard(ctx, nil, act)
 		require.ErrorIs(t, err, inbox.ErrInvalid)
 	})
-	t.Run("journals what it does", func(t *testing.T) {
-		_, err := op.Discard(ctx, []int64{d.ID}, act)
-		require.NoError(t, err)
-		require.Equal(t, []string{"ann discard fixed discarded dead letters [1]"},
-			rows[string](t, r.pool, "select who || ' ' || action || ' ' || reason || ' ' || detail from slipway.inbox_journal"))
+	t.Run("lists those of a key", func(t *testing.T) {
+		for key, want := range map[string]int{"order/a": 1, "order/b": 0} {
+			letters, err := op.List(ctx, inbox.Filter{Key: key})
+			require.NoError(t, err)
+			require.Len(t, letters, want)
+		}
 	})
+	t.Run("knows who has consumed", func(t *testing.T) {
+		_, err := r.pool.Exec(ctx, "insert into slipway.inbox_consumer (consumer, mode, retention) values ('billing', 'by_id', '1 day')")
+		require.NoError(t, err)
+		names, err := op.Consumers(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []string{"billing", "shipping"}, names)
+	})
+	t.Run("journals what it does", func(t *testing.T) {
+		empty, err := op.Journal(ctx, 10)
+		require.NoError(t, err)
+		require.Empty(t, empty)
+		_, err = op.Redrive(ctx, inbox.Selection{IDs: []int64{999}}, inbox.Act{Who: "bob", Reason: "a try"})
+		require.NoError(t, err)
+		_, err = op.Discard(ctx, []int64{d.ID}, act)
+		require.NoError(t, err)
+		all, err := op.Journal(ctx, 10)
+		require.NoError(t, err)
+		require.Len(t, all, 2)
+		require.WithinDuration(t, time.Now(), all[0].At, time.Hour)
+		require.Equal(t, inbox.JournalEntry{At: all[0].At, Who: "ann", Action: "discard", Reason: "fixed", Detail: "discarded dead letters [1]"}, all[0])
+		require.Equal(t, inbox.JournalEntry{At: all[1].At, Who: "bob", Action: "redrive", Reason: "a try", Detail: "asked for dead letters []"}, all[1])
+		last, err := op.Journal(ctx, 1)
+		require.NoError(t, err)
+		require.Equal(t, all[:1], last)
+	})
+}
+
+func TestOperator_withoutTables(t *testing.T) {
+	t.Parallel()
+	r := running{pool: open(t, postgrestest.New(t)), sub: &stream{}, cfg: quick("shipping", inbox.ByID)}
+	op := inbox.NewOperator(r.pool)
+	ctx := t.Context()
+	consumer, err := inbox.NewConsumer(r.pool, r.sub, r.cfg, writing, nil, nil, nil)
+	require.NoError(t, err)
+	for name, do := range map[string]func() error{
+		"list":      func() error { _, err := op.List(ctx, inbox.Filter{}); return err },
+		"show":      func() error { _, err := op.Show(ctx, 1); return err },
+		"redrive":   func() error { _, err := op.Redrive(ctx, inbox.Selection{Consumer: "x"}, act); return err },
+		"discard":   func() error { _, err := op.Discard(ctx, []int64{1}, act); return err },
+		"skip":      func() error { _, err := op.Skip(ctx, "x", "y", 1, act); return err },
+		"waiting":   func() error { _, err := op.Waiting(ctx, inbox.Filter{}); return err },
+		"consumers": func() error { _, err := op.Consumers(ctx); return err },
+		"journal":   func() error { _, err := op.Journal(ctx, 1); return err },
+		"run":       func() error { return consumer.Run(ctx) },
+	} {
+		require.ErrorContains(t, do(), "apply the migrations (slipway migrate up)", name)
+	}
 }
