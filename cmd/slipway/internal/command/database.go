@@ -136,11 +136,3 @@ func explain(err error) error {
 	}
 	return err
 }
-
-// MissingTables says what to do when the tables of a component are not there.
-func MissingTables(component string, err error) error {
-	if postgres.SQLState(err) == "42P01" {
-		return fmt.Errorf("this database has no %s, or an older one: apply the migrations (slipway migrate up): %w", component, err)
-	}
-	return err
-}

@@ -2,6 +2,7 @@ package inboxcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ func (c *commands) discard() *cobra.Command {
 			gone, err := s.Discard(ctx, ids, by)
 			if err != nil {
 				return err
+			}
+			if len(gone) == 0 {
+				return errors.New("nothing was changed: somebody else has decided meanwhile")
 			}
 			return c.env.Result(*format, changed{gone}, c.env.Say("discarded %s", names(gone)))
 		})

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -28,13 +27,15 @@ func New(env command.Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "inbox",
 		Short: "Look after the messages that a service could not apply",
-		Long: `Look after the messages that a service could not apply: its dead letters.
+		Long: `Look after the messages that a service could not apply: its dead letters, and the events that wait for an
+earlier one of their key that has not come.
 
 Which database: --database-url, else that of --service in the running slipway dev, else DATABASE_URL, else
-that of the running slipway dev. A redrive is a wish in the database, which the consumer fulfils within about
-a second. Every change is journaled with who (SLIPWAY_OPERATOR, else user@host) and why (--reason).`,
+that of the running slipway dev. What is to be applied the consumer applies within about a second, or when it
+runs again. Every change is journaled with who (SLIPWAY_OPERATOR, else user@host) and why (--reason).`,
 		Example: `  slipway inbox dead list
   slipway inbox dead redrive 7 --reason "the handler knows the new currency"
+  slipway inbox waiting
   slipway inbox journal`,
 	}
 	c := &commands{env: env, db: command.DatabaseFlags(root, env)}
@@ -43,30 +44,17 @@ a second. Every change is journaled with who (SLIPWAY_OPERATOR, else user@host) 
 		Short: "List, show, redrive and discard dead letters",
 		Example: `  slipway inbox dead list --consumer shipping
   slipway inbox dead show 7`,
-	}, c.letters()...)
-	command.Group(root, dead, c.journal())
-	for _, short := range c.letters() { // slipway inbox show is the same as slipway inbox dead show
-		short.Hidden = true
-		root.AddCommand(short)
-	}
-	return root
-}
-
-// letters are the commands for dead letters.
-func (c *commands) letters() []*cobra.Command {
-	return []*cobra.Command{c.list(), c.show(), c.redrive(), c.discard()}
+	}, c.list(), c.show(), c.redrive(), c.discard())
+	return command.Group(root, dead, c.waiting(), c.skip(), c.journal())
 }
 
 // session is an inbox to operate on.
-type session struct {
-	*inbox.Operator
-	pool *pgxpool.Pool
-}
+type session struct{ *inbox.Operator }
 
 // do connects and calls do.
 func (c *commands) do(ctx context.Context, do func(ctx context.Context, s session) error) error {
 	return c.db.Do(ctx, func(ctx context.Context, db *pgxpool.Pool) error {
-		return command.MissingTables("inbox", do(ctx, session{inbox.NewOperator(db), db}))
+		return do(ctx, session{inbox.NewOperator(db)})
 	})
 }
 
@@ -86,14 +74,10 @@ func (s session) known(ctx context.Context, consumer string) error {
 	if consumer == "" {
 		return nil
 	}
-	rows, err := s.pool.Query(ctx, "SELECT consumer FROM slipway.inbox_consumer ORDER BY consumer")
-	if err != nil {
-		return fmt.Errorf("read consumers: %w", err)
-	}
-	consumers, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	consumers, err := s.Consumers(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("read consumers: %w", err)
+		return err
 	case slices.Contains(consumers, consumer):
 		return nil
 	case len(consumers) == 0:

@@ -2,24 +2,13 @@ package inboxcmd
 
 import (
 	"context"
-	"fmt"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/platform/inbox"
 )
-
-// journalEntry is something that an operator did.
-type journalEntry struct {
-	At     time.Time `json:"at"`
-	Who    string    `json:"who"`
-	Action string    `json:"action"`
-	Reason string    `json:"reason"`
-	Detail string    `json:"detail"`
-}
 
 func (c *commands) journal() *cobra.Command {
 	cmd := &cobra.Command{
@@ -32,7 +21,7 @@ func (c *commands) journal() *cobra.Command {
 	limit, format := command.LimitFlag(cmd), command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.do(cmd.Context(), func(ctx context.Context, s session) error {
-			entries, err := s.journal(ctx, *limit)
+			entries, err := s.Journal(ctx, *limit)
 			if err != nil {
 				return err
 			}
@@ -42,19 +31,7 @@ func (c *commands) journal() *cobra.Command {
 	return cmd
 }
 
-func (s session) journal(ctx context.Context, limit int) ([]journalEntry, error) {
-	rows, err := s.pool.Query(ctx, "SELECT at, who, action, reason, detail FROM slipway.inbox_journal ORDER BY entry DESC LIMIT $1", limit)
-	if err != nil {
-		return nil, fmt.Errorf("read inbox journal: %w", err)
-	}
-	entries, err := pgx.CollectRows(rows, pgx.RowToStructByPos[journalEntry])
-	if err != nil {
-		return nil, fmt.Errorf("read inbox journal: %w", err)
-	}
-	return entries, nil
-}
-
-func (c *commands) showJournal(entries []journalEntry) error {
+func (c *commands) showJournal(entries []inbox.JournalEntry) error {
 	if len(entries) == 0 {
 		return c.env.Say("nobody has done anything yet")()
 	}

@@ -2,6 +2,7 @@ package inboxcmd
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -34,16 +35,21 @@ func (c *commands) redrive() *cobra.Command {
 			return err
 		}
 		return c.do(cmd.Context(), func(ctx context.Context, s session) error {
-			if err := c.checkRedrive(ctx, s, *consumer, ids); err != nil {
+			if err := s.known(ctx, *consumer); err != nil {
 				return err
 			}
+			letters, err := s.chosen(ctx, ids, *consumer)
+			if err != nil {
+				return err
+			}
+			c.warnTooOld(letters)
 			marked, err := s.Redrive(ctx, inbox.Selection{IDs: ids, Consumer: *consumer}, by)
 			if err != nil {
 				return err
 			}
 			say := c.env.Say("%s: to be tried once more; slipway inbox dead list shows what fails again", names(marked))
 			if len(marked) == 0 {
-				say = c.env.Say("nothing to redrive, or it was asked for already")
+				say = c.env.Say("nothing was changed: it was asked for already")
 			}
 			return c.env.Result(*format, changed{marked}, say)
 		})
@@ -51,20 +57,28 @@ func (c *commands) redrive() *cobra.Command {
 	return cmd
 }
 
-// checkRedrive makes sure that everything is there, and warns of what may have been
-// applied before.
-func (c *commands) checkRedrive(ctx context.Context, s session, consumer string, ids []int64) error {
-	if err := s.known(ctx, consumer); err != nil {
-		return err
+// chosen returns the dead letters with the ids, or without ids all of the consumer,
+// as far as anybody reads. None may be resolved, and there must be one.
+func (s session) chosen(ctx context.Context, ids []int64, consumer string) ([]inbox.DeadLetter, error) {
+	if len(ids) > 0 {
+		return s.open(ctx, ids)
 	}
-	letters, err := s.open(ctx, ids)
-	if err != nil {
-		return err
+	letters, err := s.List(ctx, inbox.Filter{Consumer: consumer, Limit: 1000})
+	if err == nil && len(letters) == 0 {
+		return nil, fmt.Errorf("%s has no dead letters: slipway inbox dead list shows those of all consumers", consumer)
 	}
+	return letters, err
+}
+
+// warnTooOld names what may have been applied before.
+func (c *commands) warnTooOld(letters []inbox.DeadLetter) {
+	var old []int64
 	for _, d := range letters {
 		if d.Class == "too_old" {
-			c.env.Console.Notef("! nobody can say whether dead letter %d was applied before: its mark is gone", d.ID)
+			old = append(old, d.ID)
 		}
 	}
-	return nil
+	if len(old) > 0 {
+		c.env.Console.Notef("! nobody can say whether it was applied before, its mark is gone: %s", names(old))
+	}
 }

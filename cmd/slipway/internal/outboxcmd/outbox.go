@@ -63,13 +63,16 @@ func sinkFlag(cmd *cobra.Command, otherwise string) *string {
 
 // sinks lists the known sinks.
 func (s session) sinks(ctx context.Context) ([]string, error) {
+	if _, err := s.Journal(ctx, 1); err != nil { // it knows what to say when the tables are missing
+		return nil, err
+	}
 	rows, err := s.pool.Query(ctx, "SELECT sink FROM slipway.outbox_sink ORDER BY sink")
 	if err != nil {
-		return nil, fmt.Errorf("read outbox sinks: %w", command.MissingTables("outbox", err))
+		return nil, fmt.Errorf("read outbox sinks: %w", err)
 	}
 	sinks, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("read outbox sinks: %w", command.MissingTables("outbox", err))
+		return nil, fmt.Errorf("read outbox sinks: %w", err)
 	}
 	return sinks, nil
 }
