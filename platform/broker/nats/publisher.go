@@ -25,7 +25,7 @@ type PublisherConfig struct {
 	// SyncAlways.
 	Mode Mode
 	// SyncAlways says that the server syncs each write (sync_interval: always).
-	SyncAlways bool
+	SyncAlways bool `env:"BROKER_SYNC_ALWAYS"`
 	// AckTimeout bounds the wait for one acknowledgement. 0 means 5 seconds.
 	AckTimeout time.Duration
 }

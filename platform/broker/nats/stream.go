@@ -20,11 +20,11 @@ type Stream struct {
 	// Subjects are those that it stores, "order.>".
 	Subjects []string
 	// Replicas is how many servers store each message. 0 means 1.
-	Replicas int
+	Replicas int `env:"BROKER_STREAM_REPLICAS"`
 	// MaxAge is after how long messages are removed. 0 means 7 days.
-	MaxAge time.Duration
+	MaxAge time.Duration `env:"BROKER_STREAM_MAX_AGE"`
 	// MaxBytes is from which size on the oldest are removed. 0 means no limit.
-	MaxBytes int64
+	MaxBytes int64 `env:"BROKER_STREAM_MAX_BYTES"`
 	// Dedup is for how long the server remembers the ids of messages. 0 means 2
 	// minutes.
 	Dedup time.Duration
