@@ -63,9 +63,19 @@ func TestOutbox_usage(t *testing.T) {
 
 // every is each command that needs a database, as it is called.
 var every = [][]string{
-	{"status"}, {"list"}, {"list", "--sink", "x"}, {"show", uuid.NewString()}, {"redrive", "--all"},
-	{"discard", uuid.NewString(), "--reason", "x", "--yes"}, {"replay", "--since", "1h", "--yes"}, {"pause"}, {"resume"},
-	{"blockers"}, {"journal"}, {"reset", "--reason", "x", "--yes"}, {"remove-sink", "x", "--reason", "x", "--yes"},
+	{"status"},
+	{"list"},
+	{"list", "--sink", "x"},
+	{"show", uuid.NewString()},
+	{"redrive", "--all"},
+	{"discard", uuid.NewString(), "--reason", "x", "--yes"},
+	{"replay", "--since", "1h", "--yes"},
+	{"pause"},
+	{"resume"},
+	{"blockers"},
+	{"journal"},
+	{"reset", "--reason", "x", "--yes"},
+	{"remove-sink", "x", "--reason", "x", "--yes"},
 }
 
 func TestOutbox_withoutAnOutbox(t *testing.T) {

@@ -61,8 +61,11 @@ func TestOutbox_show(t *testing.T) {
 			Sinks   map[string]string `json:"sinks"`
 		}
 		require.Equal(t, shown{
-			p.FirstEvent.String(), map[string]string{"tenant": "blue"}, base64.StdEncoding.EncodeToString([]byte(`{"total": 7}`)),
-			`{"total": 7}`, map[string]string{"broker": "parked"},
+			p.FirstEvent.String(),
+			map[string]string{"tenant": "blue"},
+			base64.StdEncoding.EncodeToString([]byte(`{"total": 7}`)),
+			`{"total": 7}`,
+			map[string]string{"broker": "parked"},
 		}, decoded[shown](r, "show", p.FirstEvent.String()))
 	})
 	t.Run("a published one with bytes and a header that a terminal would obey", func(t *testing.T) {
@@ -130,7 +133,9 @@ func TestOutbox_discard(t *testing.T) {
 	t.Parallel()
 	r, s, p := parked(t)
 	id := p.FirstEvent.String()
-	with := func(args ...string) []string { return append(append([]string{"discard"}, args...), "--reason", "a test order", "--yes") }
+	with := func(args ...string) []string {
+		return append(append([]string{"discard"}, args...), "--reason", "a test order", "--yes")
+	}
 	r.eventually(func() bool { return r.published("good") })
 	require.Contains(t, r.fails(cli.ExitFailed, with(r.idOf("good"))...), "is not parked (broker: published)")
 	require.Contains(t, r.fails(cli.ExitFailed, with(id, "--sink", "x")...), "choose from broker")

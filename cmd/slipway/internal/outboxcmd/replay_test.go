@@ -60,7 +60,9 @@ func TestOutbox_replay(t *testing.T) {
 			return decoded[outbox.Status](r, "status").Sinks[0].Unsent > 0
 		})
 		said, ended := r.start("replay", "--since", "1h", "--yes", "--wait")
-		r.eventually(func() bool { return strings.Contains(said.String(), "an operator has paused it: slipway outbox resume --sink broker") })
+		r.eventually(func() bool {
+			return strings.Contains(said.String(), "an operator has paused it: slipway outbox resume --sink broker")
+		})
 		r.ok("resume")
 		r.endsWith(cli.ExitOK, ended)
 		require.Regexp(t, `✓ published \d+ events again`, said.String())
@@ -84,7 +86,9 @@ func TestOutbox_replayWithoutARelay(t *testing.T) {
 	r.eventually(func() bool { return s.versions("order/a") == "1" && r.published("a") })
 	stop()
 	said, ended := r.start("replay", "--since", "1h", "--yes", "--wait")
-	r.eventually(func() bool { return strings.Contains(said.String(), "nothing is published now: no replica gives a sign of life") })
+	r.eventually(func() bool {
+		return strings.Contains(said.String(), "nothing is published now: no replica gives a sign of life")
+	})
 	require.Regexp(t, `replay +broker +- +emptying of old events`, r.ok("blockers"))
 	require.Equal(t, int64(1), decoded[outbox.Status](r, "status").Sinks[0].OpenReplays)
 	r.ok("remove-sink", "broker", "--reason", "x", "--yes")
