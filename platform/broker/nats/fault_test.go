@@ -144,6 +144,7 @@ func untilStored(t *testing.T, p *nats.Publisher, batch []broker.Message) {
 func TestPublisher_Publish_cut(t *testing.T) {
 	t.Parallel()
 	everyMode(t, func(t *testing.T, mode nats.Mode) {
+		t.Helper()
 		t.Run("in the middle of the batch, each message is stored once after all", func(t *testing.T) {
 			t.Parallel()
 			h := startServer(t)
@@ -219,6 +220,7 @@ func TestPublisher_Publish_cut(t *testing.T) {
 func TestPublisher_Publish_stopped(t *testing.T) {
 	t.Parallel()
 	everyMode(t, func(t *testing.T, mode nats.Mode) {
+		t.Helper()
 		h := startServer(t)
 		p, _ := publisher(t, h.connect(t), mode)
 		var acked, all []broker.Message
@@ -267,6 +269,7 @@ func untilDown(t *testing.T, p *nats.Publisher, stopped <-chan struct{}) {
 func TestPublisher_Publish_frozen(t *testing.T) {
 	t.Parallel()
 	everyMode(t, func(t *testing.T, mode nats.Mode) {
+		t.Helper()
 		h := startServer(t)
 		conn, proxy := h.proxied(t)
 		p, _ := publisher(t, conn, mode)
@@ -289,6 +292,7 @@ func TestPublisher_Publish_frozen(t *testing.T) {
 func TestPublisher_Publish_lost(t *testing.T) {
 	t.Parallel()
 	everyMode(t, func(t *testing.T, mode nats.Mode) {
+		t.Helper()
 		h := startServer(t)
 		conn := h.connect(t)
 		p, _ := publisher(t, conn, mode)
@@ -312,6 +316,7 @@ func TestPublisher_Publish_lost(t *testing.T) {
 func TestPublisher_Publish_twice(t *testing.T) {
 	t.Parallel()
 	everyMode(t, func(t *testing.T, mode nats.Mode) {
+		t.Helper()
 		h := startServer(t)
 		one, _ := publisher(t, h.connect(t), mode)
 		two, reg := publisher(t, h.connect(t), mode)
@@ -337,6 +342,7 @@ func TestPublisher_Publish_twice(t *testing.T) {
 func TestPublisher_Publish_refused(t *testing.T) {
 	t.Parallel()
 	everyMode(t, func(t *testing.T, mode nats.Mode) {
+		t.Helper()
 		h := startServer(t)
 		p, _ := publisher(t, h.connect(t), mode)
 		require.NoError(t, p.Publish(t.Context(), brokertest.Messages("order.first", 1, "a")))

@@ -115,7 +115,7 @@ func (n *session) accept(ctx context.Context, msg jetstream.Msg) error {
 		return fmt.Errorf("%w: delivery %d follows %d", errTaken, meta.Sequence.Consumer, n.last)
 	}
 	n.last = meta.Sequence.Consumer
-	n.d.take(msg, meta)
+	n.d.take(msg, meta) //nolint:contextcheck // handlers do not end with the session
 	return nil
 }
 
