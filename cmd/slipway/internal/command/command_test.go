@@ -59,6 +59,24 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+func TestLimitFlag(t *testing.T) {
+	t.Parallel()
+	ran := 0
+	cmd := &cobra.Command{Use: "x", Run: func(*cobra.Command, []string) { ran++ }}
+	limit := command.LimitFlag(cmd)
+	require.NoError(t, run(cmd))
+	require.Equal(t, 100, *limit)
+	require.NoError(t, run(cmd, "--limit", "1"))
+	require.Equal(t, 1, *limit)
+	var usage command.UsageError
+	for text, want := range map[string]string{"0": "--limit 0: want 1 or more", "-3": "--limit -3: want 1 or more", "x": "invalid argument"} {
+		err := run(cmd, "--limit", text)
+		require.ErrorAs(t, err, &usage)
+		require.ErrorContains(t, err, want)
+	}
+	require.Equal(t, 2, ran)
+}
+
 func TestWho(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "ann", command.Who([]string{"SLIPWAY_OPERATOR= ann "}))
