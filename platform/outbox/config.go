@@ -26,7 +26,7 @@ type Config struct {
 	// 0 means 500 milliseconds.
 	Poll time.Duration `env:"OUTBOX_POLL"`
 	// Lease is after how long without a sign of life a standby takes over. The
-	// active replica gives a sign every third of it. 0 means 1.2 seconds.
+	// active replica gives a sign every two fifths of it. 0 means a second.
 	Lease time.Duration `env:"OUTBOX_LEASE"`
 	// Retention is how long events are kept after they were published, so that they
 	// can be replayed to a broker that lost them. They may be kept half as long
@@ -56,7 +56,7 @@ func (c *Config) SetDefaults() {
 	c.Batch = cmp.Or(c.Batch, 1000)
 	c.Linger = cmp.Or(c.Linger, 5*time.Millisecond)
 	c.Poll = cmp.Or(c.Poll, 500*time.Millisecond)
-	c.Lease = cmp.Or(c.Lease, 1200*time.Millisecond)
+	c.Lease = cmp.Or(c.Lease, time.Second)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
 	c.PublishTimeout = cmp.Or(c.PublishTimeout, 10*time.Second)
 	c.MinBackoff = cmp.Or(c.MinBackoff, 100*time.Millisecond)

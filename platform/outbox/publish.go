@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -95,10 +96,13 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 		todo.add(e, m, err)
 	}
 	pause := t.cfg.MinBackoff
-	for {
-		todo = t.attempt(hard, todo, parking)
-		if len(todo.events) == 0 {
+	for first := true; ; first = false {
+		var err error
+		if todo, err = t.attempt(hard, todo, parking); len(todo.events) == 0 {
 			break
+		}
+		if first {
+			t.log.Warn("cannot publish, trying on", zap.Int("events", len(todo.events)), zap.Stringer("first_event_id", todo.events[0].eventID), zap.Error(err))
 		}
 		if wait(soft, pause); soft.Err() != nil {
 			return nil // what is not settled is read again in the next term
@@ -115,13 +119,13 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 	return t.park(hard, parking)
 }
 
-// attempt publishes once and returns what has to be tried again.
-func (t *term) attempt(ctx context.Context, b *batch, p parking) *batch {
+// attempt publishes once and returns what has to be tried again, and why.
+func (t *term) attempt(ctx context.Context, b *batch, p parking) (again *batch, err error) {
 	if !t.ledger.holds() {
-		return b // the caller asks again
+		return b, errDoubt // the caller asks again
 	}
 	fates := t.send(ctx, b)
-	return t.judge(b, fates, p)
+	return t.judge(b, fates, p), cmp.Or(fates...)
 }
 
 // send publishes what is a message and returns the fate of each event.
@@ -209,16 +213,12 @@ func (t *term) failed(e *stored, err error, tries map[int64]int, well bool, p pa
 	class := classify(err)
 	t.m.failures.WithLabelValues(class).Inc()
 	tries[e.id]++
-	first := tries[e.id] == 1
 	switch {
 	case class == classRefused:
 		p.first(e, err, 1, never)
 	case class == classOther && (well || tries[e.id] >= patience):
 		p.first(e, err, tries[e.id], t.cfg.MinBackoff)
 	default:
-		if first {
-			t.log.Warn("cannot publish, trying on", zap.Stringer("event_id", e.eventID), zap.String("class", class), zap.Error(err))
-		}
 		return false
 	}
 	t.log.Error("cannot publish, parked the aggregate", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType),

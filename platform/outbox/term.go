@@ -78,7 +78,7 @@ func (t *term) run(ctx context.Context) error {
 // live gives signs of life until publishing has ended, and learns what operators
 // want.
 func (t *term) live(ctx context.Context) error {
-	ticker := time.NewTicker(t.cfg.Lease / 3)
+	ticker := time.NewTicker(2 * t.cfg.Lease / 5)
 	defer ticker.Stop()
 	for {
 		now, err := t.ledger.beat(ctx)

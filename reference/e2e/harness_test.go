@@ -33,7 +33,12 @@ const patience = time.Minute
 
 var binaries string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(brokerDir); dir != "" {
+		os.Exit(serveBroker(dir, os.Getenv(brokerPort)))
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "slipway-e2e-")
@@ -57,12 +62,13 @@ func run(m *testing.M) int {
 type system struct {
 	database  string
 	redis     *redistest.Server
+	broker    *brokerProcess
 	collector *collector
 }
 
 func newSystem(t *testing.T) *system {
 	t.Helper()
-	return &system{database: postgrestest.New(t), redis: redistest.Start(t), collector: newCollector(t)}
+	return &system{database: postgrestest.New(t), redis: redistest.Start(t), broker: startBroker(t), collector: newCollector(t)}
 }
 
 // service is a running order service.
@@ -98,6 +104,7 @@ func (s *system) launchOrder(t *testing.T, env ...string) *service {
 		"ADMIN_ADDR=127.0.0.1:0",
 		"DATABASE_URL=" + s.database,
 		"REDIS_URL=redis://" + s.redis.Addr(),
+		"BROKER_URL=" + s.broker.url(),
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + s.collector.addr,
 	}, env...)
 	out, err := cmd.StdoutPipe()

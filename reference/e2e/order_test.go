@@ -211,7 +211,7 @@ func TestOrder_refusesBadConfiguration(t *testing.T) {
 	}
 
 	cmd = exec.Command(filepath.Join(binaries, "order"))
-	cmd.Env = []string{"ENVIRONMENT=production", "DATABASE_URL=postgres://x", "REDIS_URL=redis://x"}
+	cmd.Env = []string{"ENVIRONMENT=production", "DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x"}
 	out, err := cmd.CombinedOutput()
 	require.ErrorAs(t, err, &exit)
 	require.Contains(t, string(out), "AUTH_MODE: none is for development only")
@@ -221,11 +221,12 @@ func TestOrder_refusesBadConfiguration(t *testing.T) {
 func TestOrder_showsItsConfiguration(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(filepath.Join(binaries, "order"), "-config")
-	cmd.Env = []string{"DATABASE_URL=postgres://order:hunter2@db/order", "REDIS_URL=redis://:hunter2@cache:6379"}
+	cmd.Env = []string{"DATABASE_URL=postgres://order:hunter2@db/order", "REDIS_URL=redis://:hunter2@cache:6379", "BROKER_URL=nats://order:hunter2@broker:4222"}
 	out, err := cmd.Output()
 	require.NoError(t, err)
 	require.NotContains(t, string(out), "hunter2")
 	require.Contains(t, string(out), "postgres://order:******@db/order")
+	require.Contains(t, string(out), "nats://order:******@broker:4222")
 	require.Contains(t, string(out), "DRAIN_TIMEOUT")
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/slipwayhq/slipway/reference/order/adapter/grpcapi"
 	"github.com/slipwayhq/slipway/reference/order/adapter/store"
 	"github.com/slipwayhq/slipway/reference/order/adapter/watch"
+	"github.com/slipwayhq/slipway/reference/order/domain"
 	"github.com/slipwayhq/slipway/reference/order/migrations"
 	"github.com/slipwayhq/slipway/reference/order/usecase"
 )
@@ -69,6 +70,8 @@ func New(cfg Config, out io.Writer) fx.Option {
 		platformfx.Telemetry(cfg.Telemetry, out),
 		platformfx.Postgres(cfg.Database),
 		platformfx.Redis(cfg.Cache),
+		platformfx.NATS(cfg.Broker),
+		platformfx.NATSPublisher(cfg.Events),
 		platformfx.Health(cfg.Health),
 		platformfx.Admin(cfg.Admin),
 		platformfx.ServerOption(func() grpcserver.Option { return grpcserver.WithErrors(grpcapi.Errors) }),
@@ -90,12 +93,13 @@ func New(cfg Config, out io.Writer) fx.Option {
 		fx.Invoke(func(s *grpcserver.Server, service *grpcapi.Service) { orderv1.RegisterOrderServiceServer(s, service) }),
 		platformfx.Loop[*store.KeyCleaner]("idempotency key cleaner", grpcserver.StageIntake),
 		platformfx.Loop[*watch.Hub]("order watch hub", grpcserver.StageFinish),
+		platformfx.Outbox(cfg.Outbox, cfg.Database),
 		platformfx.GRPCServer(cfg.Server), // Last: it opens the port when everything else has started.
 	)
 }
 
-func newService(orders *store.Orders, orderCache *cache.Orders, hub *watch.Hub) *grpcapi.Service {
-	listeners := []usecase.Listener{orderCache, hub}
+func newService(orders *store.Orders, orderCache *cache.Orders, hub *watch.Hub, relay *outbox.Relay) *grpcapi.Service {
+	listeners := []usecase.Listener{orderCache, hub, waker{relay}}
 	return &grpcapi.Service{
 		Place:  &usecase.PlaceOrder{Orders: orders, Listeners: listeners, NewID: newID, Now: now},
 		Get:    &usecase.GetOrder{Orders: orders, Cache: orderCache},
@@ -104,6 +108,12 @@ func newService(orders *store.Orders, orderCache *cache.Orders, hub *watch.Hub) 
 		Watch:  &usecase.WatchOrder{Orders: orders, Changes: hub},
 	}
 }
+
+// waker tells the relay of every change: it has stored an event.
+type waker struct{ relay *outbox.Relay }
+
+// OrderChanged implements [usecase.Listener].
+func (w waker) OrderChanged(context.Context, domain.Snapshot) { w.relay.Wake() }
 
 // rateLimit limits the calls of each caller, over all replicas; 0 limits nothing.
 func rateLimit(perSecond int, client *redis.Client, logger *zap.Logger, reg prometheus.Registerer) (grpcserver.Option, error) {

@@ -15,7 +15,7 @@ import (
 
 func TestNew_graphIsComplete(t *testing.T) {
 	t.Parallel()
-	cfg, err := app.Load([]string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x"})
+	cfg, err := app.Load([]string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x"})
 	require.NoError(t, err)
 	require.NoError(t, fx.ValidateApp(fx.NopLogger, app.New(cfg, io.Discard)))
 }
@@ -33,7 +33,7 @@ func TestMain_withoutServing(t *testing.T) {
 		"help":                   {args: "-help", stderr: "-config"},
 		"an unknown flag":        {args: "-confg", code: platformfx.ExitUsage, stderr: "-confg"},
 		"an argument":            {args: "serve", code: platformfx.ExitUsage, stderr: "serve"},
-		"the configuration":      {args: "-config", environ: []string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x"}, stdout: "DRAIN_TIMEOUT"},
+		"the configuration":      {args: "-config", environ: []string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x"}, stdout: "DRAIN_TIMEOUT"},
 		"no configuration":       {code: platformfx.ExitFailed, stderr: "DATABASE_URL"},
 		"no configuration shown": {args: "-config", code: platformfx.ExitFailed, stderr: "REDIS_URL"},
 	} {

@@ -5,9 +5,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipwayhq/slipway/platform/broker/nats"
 	"github.com/slipwayhq/slipway/platform/config"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 	"github.com/slipwayhq/slipway/platform/health"
+	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/postgres"
 	"github.com/slipwayhq/slipway/platform/redisdb"
 	"github.com/slipwayhq/slipway/platform/telemetry"
@@ -21,6 +23,9 @@ type Config struct {
 	Health    health.Config
 	Database  postgres.Config
 	Cache     redisdb.Config
+	Broker    nats.Config
+	Events    nats.PublisherConfig
+	Outbox    outbox.Config
 	Auth      AuthConfig
 	// RateLimit is how many calls a second each caller may make; 0 for any number.
 	RateLimit int `env:"RATE_LIMIT"`
@@ -35,6 +40,8 @@ func Load(environ []string) (Config, error) {
 	cfg := Config{Telemetry: telemetry.Config{ServiceName: "order"}}
 	cfg.Server.DrainDelay = 5 * time.Second // Load balancers need it to notice that a replica leaves.
 	cfg.Database.AppName = "order"
+	cfg.Broker.Name = "order"
+	cfg.Events.Stream = nats.Stream{Name: "order", Subjects: []string{"order.>"}}
 	switch {
 	case slices.Contains(environ, "ENVIRONMENT=production"):
 	case slices.Contains(environ, "ENVIRONMENT=staging"):
