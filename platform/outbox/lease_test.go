@@ -201,6 +201,26 @@ func TestRelay_backlogInPieces(t *testing.T) {
 	require.InDelta(t, 10_000, value(t, reg, "outbox_published_events_total"), 0)
 }
 
+// Ranges of ids that were drawn and rolled back are passed quickly, and reading ahead begins again
+// behind them. With ranges that do not meet, or a connection that is still busy with what was asked
+// for ahead, events are missing.
+func TestRelay_backlogWithGaps(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	for range 4 {
+		fill(t, pool, 2000)
+		exec(t, pool, "select setval('slipway.outbox_id_seq', nextval('slipway.outbox_id_seq') + 30000)")
+		fill(t, pool, 1000)
+	}
+	s := &sink{}
+	cfg := quick()
+	cfg.Batch = 100
+	_, reg, _ := start(t, pool, s, cfg)
+	eventually(t, func() bool { return s.count() == 12_000 })
+	eventually(t, func() bool { return rows[bool](t, pool, "select target is null from slipway.outbox_position")[0] })
+	require.InDelta(t, 12_000, value(t, reg, "outbox_published_events_total"), 0, "each once")
+}
+
 type publishFunc func(ctx context.Context, messages []broker.Message) error
 
 func (f publishFunc) Publish(ctx context.Context, messages []broker.Message) error {

@@ -197,7 +197,7 @@ func (t *term) parkedEvents(ctx context.Context, a aggregate) ([]stored, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read parked events: %w", err)
 	}
-	events, err := collect(rows, nil, nil)
+	events, err := collect(rows, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read parked events: %w", err)
 	}

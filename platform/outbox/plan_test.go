@@ -46,13 +46,15 @@ func TestReader_plans(t *testing.T) {
 		poll := explain(pollSQL(1000), "740", []string{"741", "742"})
 		late := explain(lateSQL(1000), []string{"741", "742"}, 10, 20)
 		part := explain(partSQL(1000), 10, 1010, "740:740:", "900:900:")
-		for name, plan := range map[string]string{"poll": poll, "late": late, "part": part} {
+		dense := explain(denseSQL, 10, 1010, "740:740:", "900:900:")
+		for name, plan := range map[string]string{"poll": poll, "late": late, "part": part, "dense": dense} {
 			require.NotContains(t, strings.ReplaceAll(plan, "Seq Scan on outbox_id_seq", ""), "Seq Scan", name)
 		}
 		for i := range children {
 			require.Contains(t, poll, fmt.Sprintf("outbox_%d_xid_id_idx", i))
 			require.Contains(t, late, fmt.Sprintf("outbox_%d_xid_id_idx", i))
 			require.Contains(t, part, fmt.Sprintf("outbox_%d_expr_created_at_idx", i))
+			require.Contains(t, dense, fmt.Sprintf("outbox_%d_expr_created_at_idx", i))
 		}
 		for _, line := range strings.Split(poll, "\n") {
 			if strings.Contains(line, "Index Cond") {

@@ -35,8 +35,7 @@ type reader struct {
 	partSQL string
 	// width of the next range of ids to read of a target.
 	width int64
-	// last is what the last piece of a target consisted of.
-	last rowReader
+	ahead *ahead // nil as long as ranges are wider than a batch
 }
 
 // The plans are fixed: each query has one index that it must use, and the statistics
@@ -47,6 +46,9 @@ SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '10s'`
 func newReader(ctx context.Context, conn *pgx.Conn, batch int, pos position, f func() fence) (*reader, error) {
 	if _, err := conn.Exec(ctx, session, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return nil, fmt.Errorf("prepare session of outbox reader: %w", err)
+	}
+	if _, err := conn.Prepare(ctx, denseStatement, denseSQL); err != nil {
+		return nil, fmt.Errorf("prepare outbox reader: %w", err)
 	}
 	r := &reader{
 		conn: conn, batch: batch, pos: pos, fence: f,
@@ -115,7 +117,7 @@ func (r *reader) poll(ctx context.Context) (c chunk, fits bool, err error) {
 	}
 	var high int64
 	var text string
-	c.events, err = collect(rows, nil, func(s *stored) { high, text, c.now = s.id, s.headers, s.createdAt })
+	c.events, err = collect(rows, func(s *stored) { high, text, c.now = s.id, s.headers, s.createdAt })
 	if err != nil {
 		return c, false, fmt.Errorf("read outbox window: %w", err)
 	}
@@ -165,43 +167,59 @@ func (r *reader) part(ctx context.Context) (chunk, error) {
 
 func (r *reader) step(ctx context.Context) (chunk, error) {
 	t := *r.pos.target
-	var rows pgx.Rows
+	var events []stored
 	var err error
 	end := r.pos.floor
-	if t.lo < r.pos.floor {
-		rows, err = r.conn.Query(ctx, r.lateSQL, binaryFormat, r.pos.done.late(t.end), t.lo, end)
-	} else {
+	switch {
+	case t.lo < r.pos.floor:
+		events, err = r.query(ctx, r.lateSQL, r.pos.done.late(t.end), t.lo, end)
+	case r.width <= int64(r.batch):
+		if r.ahead == nil {
+			r.ahead = newAhead(ctx, r.conn.PgConn(), t, r.pos.done, r.width)
+		}
+		events, end, err = r.ahead.next()
+	default:
 		end = min(t.lo+r.width, t.high)
-		rows, err = r.conn.Query(ctx, r.partSQL, binaryFormat, t.lo, end, r.pos.done.text, t.end.text)
+		events, err = r.query(ctx, r.partSQL, t.lo, end, r.pos.done.text, t.end.text)
 	}
 	if err != nil {
 		return chunk{}, err
 	}
-	events, err := collect(rows, &r.last, nil)
-	if err != nil {
-		return chunk{}, err
-	}
-	sortByID(events)
 	if len(events) >= r.batch { // each child gave its lowest ids, so the lowest of all are complete
 		events = events[:r.batch]
 		end = events[len(events)-1].id
 	}
-	r.adapt(len(events))
 	if t.lo = end; t.lo >= t.high {
 		r.pos = t.after()
 	} else {
 		r.pos.target = &t
 	}
-	return chunk{events: events, after: r.pos, end: t.end.text}, nil
+	return chunk{events: events, after: r.pos, end: t.end.text}, r.adapt(len(events))
 }
 
-// adapt widens the range over ids that were drawn and rolled back.
-func (r *reader) adapt(found int) {
+func (r *reader) query(ctx context.Context, sql string, args ...any) ([]stored, error) {
+	rows, err := r.conn.Query(ctx, sql, append([]any{binaryFormat}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	events, err := collect(rows, nil)
+	sortByID(events)
+	return events, err
+}
+
+// adapt widens the range over ids that were drawn and rolled back. Reading ahead ends
+// with that, and with the target.
+func (r *reader) adapt(found int) error {
+	r.width = min(2*r.width, 64*int64(r.batch))
 	if found > r.batch/4 {
 		r.width = int64(r.batch)
-		return
 	}
-	r.width = min(2*r.width, 64*int64(r.batch))
+	if r.ahead == nil || r.pos.target != nil && r.width <= int64(r.batch) {
+		return nil
+	}
+	err := r.ahead.close()
+	r.ahead = nil
+	return err
 }
 
 func sortByID(events []stored) {

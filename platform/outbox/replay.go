@@ -69,7 +69,7 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 			if err != nil {
 				return err
 			}
-			if events, err = collect(rows, nil, nil); err != nil {
+			if events, err = collect(rows, nil); err != nil {
 				return err
 			}
 		}

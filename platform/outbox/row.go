@@ -180,15 +180,10 @@ func (r *rowReader) done() []stored {
 }
 
 // collect reads rows of rowColumns. The one without an xid is about the window, not
-// an event: it is given to about. What has been read before says how much there may
-// be.
-func collect(rows pgx.Rows, last *rowReader, about func(*stored)) ([]stored, error) {
+// an event: it is given to about.
+func collect(rows pgx.Rows, about func(*stored)) ([]stored, error) {
 	defer rows.Close()
 	var events, window rowReader
-	if last != nil {
-		events.like(last)
-		defer func() { *last = events }()
-	}
 	for rows.Next() {
 		values, into := rows.RawValues(), &events
 		if values[0] == nil {

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -161,7 +160,7 @@ func (t *term) read(ctx context.Context) error {
 		}
 		// An empty chunk now and then: rotation waits for the stored position.
 		if len(c.events) > 0 || time.Since(handed) > t.cfg.Maintenance {
-			if err := t.hand(ctx, conn, c); err != nil {
+			if err := t.hand(ctx, c); err != nil {
 				return quiet(ctx, err)
 			}
 			handed = time.Now()
@@ -177,8 +176,8 @@ func (t *term) read(ctx context.Context) error {
 
 // hand gives a chunk to the publishing loop, when it is safe from a crash of the
 // database.
-func (t *term) hand(ctx context.Context, conn *pgx.Conn, c chunk) error {
-	if err := t.settleOnDisk(ctx, conn, c); err != nil {
+func (t *term) hand(ctx context.Context, c chunk) error {
+	if err := t.settleOnDisk(ctx, c); err != nil {
 		return err
 	}
 	select {
@@ -192,7 +191,7 @@ func (t *term) hand(ctx context.Context, conn *pgx.Conn, c chunk) error {
 // events of transactions that did not wait for the disk themselves need it: they are
 // seen before they are safe, and a consumer could get an event of something that
 // never happened. Once is enough for all pieces of a window.
-func (t *term) settleOnDisk(ctx context.Context, conn *pgx.Conn, c chunk) error {
+func (t *term) settleOnDisk(ctx context.Context, c chunk) error {
 	risky := 0
 	for i := range c.events {
 		if !c.events[i].durable {
@@ -204,12 +203,12 @@ func (t *term) settleOnDisk(ctx context.Context, conn *pgx.Conn, c chunk) error 
 		return nil
 	}
 	var at string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at); err != nil {
+	if err := t.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at); err != nil {
 		return fmt.Errorf("ask for the end of the log: %w", err)
 	}
 	for {
 		var safe bool
-		if err := conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", at).Scan(&safe); err != nil {
+		if err := t.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", at).Scan(&safe); err != nil {
 			return fmt.Errorf("ask for the end of the log on disk: %w", err)
 		}
 		if safe {
