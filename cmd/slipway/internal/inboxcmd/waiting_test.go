@@ -26,6 +26,7 @@ func TestWaiting(t *testing.T) {
 	_, note, _ = r.call("waiting", "--limit", "1")
 	require.Contains(t, note, "there may be more: --limit")
 	require.Len(t, decoded[[]inbox.WaitingKey](r, "waiting", "--limit", "1"), 1)
+	require.NotContains(t, r.ok("skip", "shipping", evil.Key, "--version", "1", "--reason", "x", "--yes")+r.ok("journal"), "\x1b")
 	r.exec("insert into slipway.inbox_consumer (consumer, mode, retention) values ('other', 'by_id', '1 day')")
 	require.Equal(t, "nothing waits for a version\n", r.ok("waiting", "--consumer", "other"))
 }
