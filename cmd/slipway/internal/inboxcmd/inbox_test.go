@@ -17,7 +17,7 @@ func TestInbox_usage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"daed"}, `did you mean "dead"?`},
+		{[]string{"deadd"}, `did you mean "dead"?`},
 		{[]string{"list"}, `unknown command "list"`},
 		{[]string{"dead", "lits"}, `did you mean "list"?`},
 		{[]string{"dead", "list", "now"}, `unknown argument "now"`},
