@@ -29,11 +29,12 @@ type Message struct {
 	Payload []byte
 }
 
-// Names of headers. The outbox writes those of the event, drivers carry ID and
-// Key in the first two when their broker has no place for them.
+// Names of headers. The outbox writes those of the event, drivers carry ID, Key and
+// Subject in the first three when their broker has no place for them.
 const (
 	HeaderID               = "message_id"
 	HeaderKey              = "message_key"
+	HeaderSubject          = "message_subject"
 	HeaderEventType        = "event_type"
 	HeaderEventVersion     = "event_version"
 	HeaderAggregateType    = "aggregate_type"
