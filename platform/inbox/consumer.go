@@ -175,7 +175,7 @@ func (c *Consumer) settle(ctx context.Context, l letter) (decision, error) {
 // apply runs the handler if it is the message's turn, all in one transaction.
 func (c *Consumer) apply(ctx context.Context, l letter) (decision, error) {
 	var done decision
-	err := postgres.InTx(ctx, c.db, postgres.TxOptions{}, func(tx pgx.Tx) (err error) {
+	err := postgres.InTx(ctx, c.db, readCommitted, func(tx pgx.Tx) (err error) {
 		if c.cfg.Mode == ByVersion {
 			done, err = c.applyInOrder(ctx, tx, l)
 			return err

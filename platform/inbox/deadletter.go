@@ -39,7 +39,7 @@ func (c *Consumer) failed(ctx context.Context, l letter, cause error) (decision,
 // marks it as settled: when it comes again it is a duplicate.
 func (c *Consumer) bury(ctx context.Context, l letter, f failure) (decision, error) {
 	done := duplicate
-	err := postgres.InTx(ctx, c.db, postgres.TxOptions{}, func(tx pgx.Tx) error {
+	err := postgres.InTx(ctx, c.db, readCommitted, func(tx pgx.Tx) error {
 		open, err := c.settleDead(ctx, tx, l, f.class)
 		if err != nil || !open {
 			return err

@@ -49,7 +49,7 @@ func (c *Consumer) applyWaiting(ctx context.Context, key string) (more bool, err
 	var l letter
 	var attempts int
 	var span trace.Span
-	err = postgres.InTx(ctx, c.db, postgres.TxOptions{}, func(tx pgx.Tx) error {
+	err = postgres.InTx(ctx, c.db, readCommitted, func(tx pgx.Tx) error {
 		if l, attempts, err = c.takeWaiting(ctx, tx, key); err != nil || l.id == "" {
 			return err
 		}

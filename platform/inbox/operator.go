@@ -236,8 +236,7 @@ func (o *Operator) act(ctx context.Context, action string, by Act, do func(tx pg
 	if by.Who == "" || by.Reason == "" {
 		return fmt.Errorf("%w: say who does it and why", ErrInvalid)
 	}
-	each := postgres.TxOptions{Isolation: pgx.ReadCommitted} // a statement sees what was committed before its locks
-	err := postgres.InTx(ctx, o.db, each, func(tx pgx.Tx) error {
+	err := postgres.InTx(ctx, o.db, readCommitted, func(tx pgx.Tx) error {
 		detail, err := do(tx)
 		if err != nil {
 			return err

@@ -7,7 +7,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/slipwayhq/slipway/platform/postgres"
 )
+
+// readCommitted has each statement see what was committed before its locks, whatever
+// the role or the database has for a default.
+var readCommitted = postgres.TxOptions{Isolation: pgx.ReadCommitted}
 
 // State is what has become of an event in order.
 type State int8

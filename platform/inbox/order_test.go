@@ -212,7 +212,8 @@ func TestConsumer_waitingEventFails(t *testing.T) {
 			require.Equal(t, name, d.Class)
 			require.Equal(t, int64(3), d.Version)
 			require.Equal(t, a[2].ID, d.MessageID)
-			require.Equal(t, map[string]int{"permanent": 1, "exhausted": 3}[name], d.Attempts)
+			// Another worker may try once more between a failure and its note.
+			require.Contains(t, map[string][]int{"permanent": {1, 2}, "exhausted": {3, 4}}[name], d.Attempts)
 			require.Equal(t, int64(2), d.Waiting)
 			require.Equal(t, payloads(a[:2]), effects(t, r.pool, "order/a"))
 

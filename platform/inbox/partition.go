@@ -93,7 +93,7 @@ const takeTurns = "SELECT pg_advisory_xact_lock(hashtextextended('slipway.inbox.
 // here finds the partitions. It is no error when someone else needs the tables
 // now, or has changed them already.
 func change(ctx context.Context, db *pgxpool.Pool, statements ...string) error {
-	err := postgres.InTx(ctx, db, postgres.TxOptions{}, func(tx pgx.Tx) error {
+	err := postgres.InTx(ctx, db, readCommitted, func(tx pgx.Tx) error {
 		for _, sql := range append([]string{takeTurns, "SET LOCAL lock_timeout = '20ms'"}, statements...) {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err

@@ -112,7 +112,7 @@ var errNotMine = errors.New("dead letter is in other hands")
 func (c *Consumer) redrive(ctx context.Context, f candidate) (done bool, err error) {
 	var l letter
 	var span trace.Span
-	err = postgres.InTx(ctx, c.db, postgres.TxOptions{}, func(tx pgx.Tx) error {
+	err = postgres.InTx(ctx, c.db, readCommitted, func(tx pgx.Tx) error {
 		if l, err = c.takeDead(ctx, tx, f); err != nil || l.id == "" {
 			return err
 		}

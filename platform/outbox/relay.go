@@ -29,7 +29,7 @@ type Relay struct {
 }
 
 // NewRelay returns a relay that reads from pool and publishes to pub. It needs up to
-// five connections of the pool, directly to the server: a pooler that hands out
+// six connections of the pool, directly to the server: a pooler that hands out
 // another session for each transaction breaks the fixed plans and the wake-up. A nil
 // logger or registerer is none.
 func NewRelay(pool *pgxpool.Pool, pub broker.Publisher, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Relay, error) {

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -118,7 +119,8 @@ func (r *rowReader) add(values [][]byte) error {
 	if len(values) != 12 || len(values[1]) != 8 || len(values[2]) != 8 || len(values[3]) != 8 || len(values[5]) != 4 || len(values[11]) != 1 {
 		return fmt.Errorf("decode outbox row: %d columns of unexpected form", len(values))
 	}
-	var s stored
+	r.events, r.cuts = append(r.events, stored{}), append(r.cuts, [cuts]int{})
+	s, ends := &r.events[len(r.events)-1], &r.cuts[len(r.cuts)-1]
 	if values[0] != nil {
 		s.xid = binary.BigEndian.Uint64(values[0])
 	}
@@ -128,7 +130,6 @@ func (r *rowReader) add(values [][]byte) error {
 	copy(s.eventID[:], values[4])
 	s.eventVersion = int32(binary.BigEndian.Uint32(values[5]))
 	s.durable = values[11][0] != 0
-	var ends [cuts]int
 	part := 0
 	end := func(text []byte) {
 		r.text = text
@@ -140,15 +141,21 @@ func (r *rowReader) add(values [][]byte) error {
 	end(append(r.text, values[7]...))
 	end(append(r.text, values[8]...))
 	end(append(r.text, values[10]...))
-	id, _ := s.eventID.MarshalText()
-	end(append(r.text, id...))
+	end(appendUUID(r.text, s.eventID))
 	end(strconv.AppendInt(r.text, int64(s.eventVersion), 10))
 	end(strconv.AppendInt(r.text, s.aggregateVersion, 10))
 	end(s.createdAt.AppendFormat(r.text, time.RFC3339Nano))
 	r.payload = append(r.payload, values[9]...)
 	s.payload = r.payload[len(r.payload)-len(values[9]):]
-	r.events, r.cuts = append(r.events, s), append(r.cuts, ends)
 	return nil
+}
+
+func appendUUID(to []byte, id uuid.UUID) []byte {
+	to = hex.AppendEncode(to, id[:4])
+	for _, part := range [...][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		to = hex.AppendEncode(append(to, '-'), part)
+	}
+	return to
 }
 
 // like makes room for as much as another one has read.

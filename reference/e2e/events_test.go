@@ -3,12 +3,15 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -36,13 +39,15 @@ type shipping struct {
 	spans *tracetest.InMemoryExporter
 }
 
+const parcels = "CREATE TABLE parcel (n bigint GENERATED ALWAYS AS IDENTITY, event uuid, key text, version text, type text, total bigint)"
+
 // startShipping runs a consumer until the test ends.
 func (s *system) startShipping(t *testing.T) *shipping {
 	t.Helper()
 	url := postgrestest.New(t, inbox.Migrations())
 	db, err := postgres.Open(t.Context(), postgres.Config{URL: url}, nil, nil, nil)
 	require.NoError(t, err)
-	_, err = db.Exec(t.Context(), "CREATE TABLE parcel (n bigint GENERATED ALWAYS AS IDENTITY, event uuid, key text, version text, type text, total bigint)")
+	_, err = db.Exec(t.Context(), parcels)
 	require.NoError(t, err)
 	conn, err := nats.Connect(nats.Config{URL: s.broker.url(), Name: "shipping"}, zaptest.NewLogger(t))
 	require.NoError(t, err)
@@ -65,6 +70,9 @@ func (s *system) startShipping(t *testing.T) *shipping {
 
 // ship is its handler.
 func ship(ctx context.Context, tx pgx.Tx, m broker.Message) error {
+	if version := m.Headers[broker.HeaderEventVersion]; version != "1" {
+		return inbox.Permanent(fmt.Errorf("version %q of %s is unknown", version, m.Subject))
+	}
 	var total int64
 	if m.Subject == "order.placed" {
 		var placed orderv1.OrderPlaced
@@ -273,4 +281,30 @@ func TestEvents_surviveBroker(t *testing.T) {
 	require.True(t, plan.Complete)
 	events := shipping.exactly(t, db)
 	t.Logf("%d events, %d of them published again", events, plan.Events)
+}
+
+// TestEvents_ofEveryVersionAreUnderstood hands the payloads that were ever published to the consumer.
+func TestEvents_ofEveryVersionAreUnderstood(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../order/testdata/events/*.binpb")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	url := postgrestest.New(t)
+	db, err := postgres.Open(t.Context(), postgres.Config{URL: url}, nil, nil, nil)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.Exec(t.Context(), parcels)
+	require.NoError(t, err)
+	for _, file := range files {
+		payload, err := os.ReadFile(file)
+		require.NoError(t, err)
+		subject, version, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".binpb"), ".v")
+		m := broker.Message{
+			ID: uuid.NewString(), Subject: subject, Key: "order/1", Payload: payload,
+			Headers: map[string]string{broker.HeaderEventVersion: version, broker.HeaderAggregateVersion: "1"},
+		}
+		require.NoError(t, postgres.InTx(t.Context(), db, postgres.TxOptions{}, func(tx pgx.Tx) error { return ship(t.Context(), tx, m) }), file)
+	}
+	require.Equal(t, len(files), one[int](t, db, "SELECT count(*) FROM parcel"))
+	require.EqualValues(t, 700, one[int64](t, db, "SELECT total FROM parcel WHERE type = 'order.placed'"))
 }
