@@ -92,6 +92,19 @@ func (o *Operator) Status(ctx context.Context) (Status, error) {
 	return Status{Sinks: sinks, Children: children}, err
 }
 
+// Sinks lists the sinks that a relay has published to.
+func (o *Operator) Sinks(ctx context.Context) ([]string, error) {
+	rows, err := o.pool.Query(ctx, "SELECT sink FROM slipway.outbox_sink ORDER BY sink")
+	if err != nil {
+		return nil, fmt.Errorf("read outbox sinks: %w", missing(err))
+	}
+	sinks, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read outbox sinks: %w", missing(err))
+	}
+	return sinks, nil
+}
+
 func (o *Operator) sinks(ctx context.Context) ([]SinkStatus, map[string]int64, error) {
 	beats := map[string]int64{}
 	rows, err := o.pool.Query(ctx, statusSQL)

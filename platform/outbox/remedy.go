@@ -156,6 +156,19 @@ func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Ti
 	return plan, err
 }
 
+// ReplayProgress returns how many events of a replay have been published, and when
+// it was finished, nil if it is not.
+func (o *Operator) ReplayProgress(ctx context.Context, replay int64) (published int64, finishedAt *time.Time, err error) {
+	err = o.pool.QueryRow(ctx, "SELECT published, finished_at FROM slipway.outbox_replay WHERE replay = $1", replay).Scan(&published, &finishedAt)
+	if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it as it is
+		return 0, nil, fmt.Errorf("replay %d: %w", replay, ErrNotFound)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("read progress of replay: %w", missing(err))
+	}
+	return published, finishedAt, nil
+}
+
 func (p *ReplayPlan) count(ctx context.Context, tx pgx.Tx) error {
 	var snapshot string
 	err := tx.QueryRow(ctx, `SELECT snapshot::text, coalesce($2 >= (SELECT min(opened_at) FROM slipway.outbox_rotation), false)

@@ -109,7 +109,18 @@ func (c *Conn) Close() { c.nc.Close() }
 // HealthCheck tells whether JetStream answers.
 func (c *Conn) HealthCheck(ctx context.Context) error {
 	if _, err := c.js.AccountInfo(ctx); err != nil {
-		return fmt.Errorf("ask jetstream: %w", err)
+		return fmt.Errorf("ask jetstream: %w", offline(err))
 	}
 	return nil
+}
+
+var errOffline = errors.New("no connection to nats, trying to get one")
+
+// offline says plainly that there is no connection. The client, which is told to keep
+// nothing for later, speaks of a full buffer.
+func offline(err error) error {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) {
+		return errOffline
+	}
+	return err
 }

@@ -263,6 +263,9 @@ func untilDown(t *testing.T, p *nats.Publisher, stopped <-chan struct{}) {
 	defer cancel()
 	require.ErrorIs(t, p.Publish(ctx, brokertest.Messages("order.never", 3, "x")), broker.ErrUnavailable)
 	require.NoError(t, ctx.Err())
+	require.Eventually(t, func() bool {
+		return strings.Contains(p.Publish(ctx, brokertest.Messages("order.never", 1, "x")).Error(), "no connection to nats")
+	}, patience, 10*time.Millisecond)
 }
 
 // Broken by: waiting for acknowledgements for AckTimeout, whatever the caller's deadline.

@@ -113,7 +113,7 @@ func (p *Publisher) declare(ctx context.Context) error {
 		return nil
 	}
 	if err := p.conn.EnsureStream(ctx, p.cfg.Stream); err != nil {
-		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, offline(err))
 	}
 	p.declared.Store(true)
 	return nil
@@ -320,7 +320,7 @@ func (p *Publisher) verdict(err error) error {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return fmt.Errorf("%w: stream %s is missing or has no leader, the next attempt declares it: %w", broker.ErrUnavailable, p.cfg.Stream.Name, err)
 	default: // no server, no room, no answer
-		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, offline(err))
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -61,28 +60,12 @@ func sinkFlag(cmd *cobra.Command, otherwise string) *string {
 	return cmd.Flags().String("sink", "", "broker that it is about, by its name in slipway outbox status (default "+otherwise+")")
 }
 
-// sinks lists the known sinks.
-func (s session) sinks(ctx context.Context) ([]string, error) {
-	if _, err := s.Journal(ctx, 1); err != nil { // it knows what to say when the tables are missing
-		return nil, err
-	}
-	rows, err := s.pool.Query(ctx, "SELECT sink FROM slipway.outbox_sink ORDER BY sink")
-	if err != nil {
-		return nil, fmt.Errorf("read outbox sinks: %w", err)
-	}
-	sinks, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("read outbox sinks: %w", err)
-	}
-	return sinks, nil
-}
-
 // known makes sure that a sink exists. Empty stands for all.
 func (s session) known(ctx context.Context, sink string) error {
 	if sink == "" {
 		return nil
 	}
-	sinks, err := s.sinks(ctx)
+	sinks, err := s.Sinks(ctx)
 	switch {
 	case err != nil:
 		return err

@@ -110,7 +110,7 @@ func (s session) onlySink(ctx context.Context, name string) (string, error) {
 	if name != "" {
 		return name, s.known(ctx, name)
 	}
-	sinks, err := s.sinks(ctx)
+	sinks, err := s.Sinks(ctx)
 	switch {
 	case err != nil:
 		return "", err

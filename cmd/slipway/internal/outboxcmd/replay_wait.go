@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
@@ -30,8 +28,8 @@ func (c *commands) waitForReplay(ctx context.Context, s session, plan outbox.Rep
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for said := time.Now(); ; {
-		err := s.pool.QueryRow(ctx, "SELECT published, finished_at FROM slipway.outbox_replay WHERE replay = $1", plan.Replay).
-			Scan(&done.Published, &done.FinishedAt)
+		var err error
+		done.Published, done.FinishedAt, err = s.ReplayProgress(ctx, plan.Replay)
 		if err == nil && done.FinishedAt != nil {
 			step.Done("published %s again", command.Count(done.Published, "event"))
 			return done, nil
@@ -49,7 +47,7 @@ func (c *commands) waitForReplay(ctx context.Context, s session, plan outbox.Rep
 		}
 		if err != nil {
 			step.Fail()
-			if errors.Is(err, pgx.ErrNoRows) {
+			if errors.Is(err, outbox.ErrNotFound) {
 				return done, fmt.Errorf("replay %d is gone, and its sink with it", plan.Replay)
 			}
 			return done, fmt.Errorf("wait for replay %d, which goes on: %w", plan.Replay, err)

@@ -35,7 +35,7 @@ itself meanwhile: transactions that add events wait.`,
 			return err
 		}
 		return c.do(cmd.Context(), func(ctx context.Context, s session) error {
-			if _, err := s.sinks(ctx); err != nil {
+			if _, err := s.Sinks(ctx); err != nil {
 				return err
 			}
 			if err := consent.Ask("Make this cluster the one that the positions of all sinks belong to? Transactions that add events wait meanwhile."); err != nil {
