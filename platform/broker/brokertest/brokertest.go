@@ -30,9 +30,6 @@ type Driver struct {
 	// Serial says that a subscription handles one message at a time, whatever its
 	// key: tests of keys side by side are skipped.
 	Serial bool
-	// OneProcess says that the order of a key holds within one process: what another
-	// one had in hand may come behind later messages.
-	OneProcess bool
 	// Restart ends the broker and starts it again with its data. nil skips the test.
 	Restart func(tb testing.TB)
 }
@@ -357,11 +354,7 @@ func handsOver(t *testing.T, d Driver) {
 	}
 	for _, key := range keys {
 		eventually(t, func() bool { return len(firsts(key)) == n }, "all messages of "+key)
-		if got := firsts(key); d.OneProcess {
-			require.ElementsMatch(t, numbers(n), got)
-		} else {
-			require.Equal(t, numbers(n), got)
-		}
+		require.Equal(t, numbers(n), firsts(key))
 	}
 }
 

@@ -1,19 +1,32 @@
 package watermill
 
 import (
+	"context"
+	"errors"
+
 	"github.com/ThreeDotsLabs/watermill"
 	"go.uber.org/zap"
 )
 
 // NewLogger returns a logger for parts of Watermill. What it calls info is debug
-// here, and what it traces is left out.
-func NewLogger(log *zap.Logger) watermill.LoggerAdapter { return adapter{log.Named("watermill")} }
+// here, as are the errors of what was told to end, and what it traces is left out. A
+// nil logger is none.
+func NewLogger(log *zap.Logger) watermill.LoggerAdapter {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return adapter{log.Named("watermill")}
+}
 
 type adapter struct{ log *zap.Logger }
 
 // Error implements watermill.LoggerAdapter.
 func (a adapter) Error(msg string, err error, fields watermill.LogFields) {
-	a.log.Error(msg, append(zapFields(fields), zap.Error(err))...)
+	level := zap.ErrorLevel
+	if errors.Is(err, context.Canceled) {
+		level = zap.DebugLevel
+	}
+	a.log.Log(level, msg, append(zapFields(fields), zap.Error(err))...)
 }
 
 // Info implements watermill.LoggerAdapter.

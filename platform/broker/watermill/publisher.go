@@ -14,10 +14,11 @@ import (
 	"github.com/slipwayhq/slipway/platform/broker"
 )
 
-// TopicFunc returns the topic of a subject, or of a pattern that ends in ".>".
+// TopicFunc returns the topic of a subject, or of a pattern that ends in ".>": then it
+// is that of every subject below. Without such a topic it returns "".
 type TopicFunc func(subject string) string
 
-// FirstToken is the TopicFunc by default: "order" for "order.placed".
+// FirstToken is the TopicFunc by default: "order" for "order.placed" and "order.>".
 func FirstToken(subject string) string {
 	token, _, _ := strings.Cut(subject, ".")
 	return token
@@ -29,14 +30,18 @@ func PartitionKey(_ string, m *message.Message) (string, error) {
 	return cmp.Or(m.Metadata[broker.HeaderKey], m.UUID), nil
 }
 
+// reserved is where Watermill's drivers carry the id: they take no message that has
+// metadata of this name.
+const reserved = "_watermill_message_uuid"
+
 // PublisherConfig is how messages get to their topics.
 type PublisherConfig struct {
 	// Topic is FirstToken when nil. Subscribers need the same.
 	Topic TopicFunc
-	// MaxPayload is from how many bytes on a payload is refused. 0 leaves that to
-	// the broker, whose error then looks like one that may pass.
+	// MaxPayload is how many bytes a payload may have, more are refused. 0 leaves that
+	// to the broker, whose error then looks like one that may pass.
 	MaxPayload int
-	// Concurrency is how many keys are published at once. 0 means 16.
+	// Concurrency is how many keys of a batch are published at once. 0 means 16.
 	Concurrency int
 }
 
@@ -56,40 +61,36 @@ func NewPublisher(pub message.Publisher, cfg PublisherConfig) *Publisher {
 	if cfg.Topic == nil {
 		cfg.Topic = FirstToken
 	}
-	cfg.Concurrency = cmp.Or(cfg.Concurrency, 16)
+	if cfg.Concurrency < 1 {
+		cfg.Concurrency = 16
+	}
 	return &Publisher{pub: pub, cfg: cfg, busy: map[string]chan struct{}{}}
 }
 
-// queue is the messages of one key, by their index in the batch.
+// queue is the messages of one key, with their index in the batch. It has its own
+// copies: when Publish has given up, the batch is the caller's again.
 type queue struct {
-	key     string
-	indexes []int
+	key      string
+	messages []broker.Message
+	indexes  []int
+	fates    chan []error
 }
 
 // Publish implements broker.Publisher. Watermill's publishers cannot be told to give
-// up: when ctx ends before they do, the messages that they have are reported as
-// unknown, and the next ones of their keys wait for them.
+// up: when ctx ends before they do, the keys that they have are reported as unknown,
+// and the next messages of these keys wait until the publisher is through with them,
+// in this process. Other keys do not wait.
 func (p *Publisher) Publish(ctx context.Context, messages []broker.Message) error {
 	queues := queuesOf(messages)
-	results := make([]chan []error, len(queues))
 	slots := make(chan struct{}, p.cfg.Concurrency)
-	for i, q := range queues {
-		results[i] = make(chan []error, 1)
-		go func() {
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-				results[i] <- p.drain(ctx, q, messages)
-			case <-ctx.Done():
-				results[i] <- repeat(unavailable(context.Cause(ctx)), len(q.indexes))
-			}
-		}()
+	for _, q := range queues {
+		go func() { q.fates <- p.drain(ctx, q, slots) }()
 	}
 	fates := make([]error, len(messages))
-	for i, q := range queues {
+	for _, q := range queues {
 		var got []error
 		select {
-		case got = <-results[i]:
+		case got = <-q.fates:
 		case <-ctx.Done():
 			got = repeat(unavailable(context.Cause(ctx)), len(q.indexes))
 		}
@@ -105,27 +106,33 @@ func queuesOf(messages []broker.Message) (queues []*queue) {
 	for i, m := range messages {
 		q := byKey[m.Key]
 		if q == nil || m.Key == "" {
-			q = &queue{key: m.Key}
+			q = &queue{key: m.Key, fates: make(chan []error, 1)}
 			byKey[m.Key], queues = q, append(queues, q)
 		}
-		q.indexes = append(q.indexes, i)
+		m.Headers = maps.Clone(m.Headers)
+		q.messages, q.indexes = append(q.messages, m), append(q.indexes, i)
 	}
 	return queues
 }
 
-// drain publishes the messages of a key one after the other.
-func (p *Publisher) drain(ctx context.Context, q *queue, messages []broker.Message) []error {
-	fates := make([]error, len(q.indexes))
+// drain publishes the messages of a key one after the other, once the key is free and
+// there is a slot. The key first: who waits for a key that hangs holds no slot.
+func (p *Publisher) drain(ctx context.Context, q *queue, slots chan struct{}) []error {
 	free, err := p.reserve(ctx, q.key)
 	if err != nil {
-		return repeat(unavailable(err), len(fates))
+		return repeat(unavailable(err), len(q.messages))
 	}
 	defer free()
-	for n, at := range q.indexes {
-		if fates[n] = p.one(ctx, messages[at]); fates[n] != nil {
-			for rest := n + 1; rest < len(fates); rest++ {
-				fates[rest] = broker.ErrSkipped
-			}
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return repeat(unavailable(context.Cause(ctx)), len(q.messages))
+	}
+	fates := make([]error, len(q.messages))
+	for n, m := range q.messages {
+		if fates[n] = p.one(ctx, m); fates[n] != nil {
+			copy(fates[n+1:], repeat(broker.ErrSkipped, len(fates)))
 			break
 		}
 	}
@@ -161,11 +168,8 @@ func (p *Publisher) reserve(ctx context.Context, key string) (free func(), err e
 }
 
 func (p *Publisher) one(ctx context.Context, m broker.Message) error {
-	if err := m.Validate(); err != nil {
+	if err := p.check(m); err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrRefused, err)
-	}
-	if p.cfg.MaxPayload > 0 && len(m.Payload) > p.cfg.MaxPayload {
-		return fmt.Errorf("%w: %d bytes, at most %d are allowed", broker.ErrRefused, len(m.Payload), p.cfg.MaxPayload)
 	}
 	if ctx.Err() != nil {
 		return unavailable(context.Cause(ctx))
@@ -176,9 +180,25 @@ func (p *Publisher) one(ctx context.Context, m broker.Message) error {
 	if m.Key != "" {
 		out.Metadata[broker.HeaderKey] = m.Key
 	}
-	out.SetContext(ctx)
+	// A driver that gave up with ctx would leave the message under way, and the next
+	// one of its key could overtake it.
+	out.SetContext(context.WithoutCancel(ctx))
 	if err := p.pub.Publish(p.cfg.Topic(m.Subject), out); err != nil {
 		return unavailable(err)
+	}
+	return nil
+}
+
+// check names what no repetition mends.
+func (p *Publisher) check(m broker.Message) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	if _, taken := m.Headers[reserved]; taken {
+		return fmt.Errorf("header: %s is taken by watermill", reserved)
+	}
+	if p.cfg.MaxPayload > 0 && len(m.Payload) > p.cfg.MaxPayload {
+		return fmt.Errorf("payload: %d bytes, at most %d are allowed", len(m.Payload), p.cfg.MaxPayload)
 	}
 	return nil
 }

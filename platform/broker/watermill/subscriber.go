@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -27,117 +28,128 @@ type SubscriberConfig struct {
 
 // Subscriber is a broker.Subscriber over those of Watermill.
 type Subscriber struct {
-	open OpenFunc
-	cfg  SubscriberConfig
-	log  *zap.Logger
+	open       OpenFunc
+	cfg        SubscriberConfig
+	log        *zap.Logger
+	terminated *prometheus.CounterVec
 }
 
-// NewSubscriber returns a subscriber. A nil logger is none.
-func NewSubscriber(open OpenFunc, cfg SubscriberConfig, log *zap.Logger) *Subscriber {
+// NewSubscriber returns a subscriber. A nil logger or registerer is none.
+func NewSubscriber(open OpenFunc, cfg SubscriberConfig, log *zap.Logger, reg prometheus.Registerer) (*Subscriber, error) {
 	if cfg.Topic == nil {
 		cfg.Topic = FirstToken
 	}
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Subscriber{open: open, cfg: cfg, log: log.Named("watermill")}
+	s := &Subscriber{open: open, cfg: cfg, log: log.Named("watermill"), terminated: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "broker_terminated_total", Help: "Messages that a handler settled without success.",
+	}, []string{"consumer"})}
+	if reg != nil {
+		if err := reg.Register(s.terminated); err != nil {
+			return nil, fmt.Errorf("register subscriber metrics: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // Subscribe implements broker.Subscriber. The subscription's name is the consumer
-// group. Its Concurrency and AckWait are those of the broker: how many messages of a
-// topic are in hand at once, and for how long, is set where the group is opened.
+// group. How many messages are in hand at once, and for how long, is set where the
+// group is opened: AckWait has no effect here.
 func (s *Subscriber) Subscribe(ctx context.Context, sub broker.Subscription, handle broker.Handler) error {
 	sub.SetDefaults()
 	if err := sub.Validate(); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
+	topics, err := s.topics(sub.Subjects)
+	if err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	s.terminated.WithLabelValues(sub.Name)
 	log := s.log.With(zap.String("consumer", sub.Name))
 	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
 		began := time.Now()
-		if err := s.run(ctx, sub, handle); ctx.Err() == nil {
-			log.Warn("interrupted, trying again", zap.Error(err))
-			wait(ctx, pause)
+		err := s.run(ctx, sub, topics, handle)
+		if ctx.Err() != nil {
+			return nil
 		}
 		if time.Since(began) > 10*time.Second {
 			pause = 50 * time.Millisecond
 		}
+		log.Warn("interrupted, trying again", zap.Error(err))
+		wait(ctx, pause)
 	}
 	return nil
 }
 
+// topics returns those of the subjects. No broker of Watermill knows patterns: one
+// needs a topic that has all of its subjects.
+func (s *Subscriber) topics(subjects []string) (topics []string, err error) {
+	var errs []error
+	for _, subject := range subjects {
+		topic := s.cfg.Topic(subject)
+		if topic == "" || strings.HasSuffix(topic, ">") {
+			errs = append(errs, fmt.Errorf("subjects: no topic has all of %q", subject))
+		}
+		topics = append(topics, topic)
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics), errors.Join(errs...)
+}
+
 // run consumes until ctx or one of the topics ends.
-func (s *Subscriber) run(ctx context.Context, sub broker.Subscription, handle broker.Handler) error {
+func (s *Subscriber) run(ctx context.Context, sub broker.Subscription, topics []string, handle broker.Handler) error {
 	from, err := s.open(sub.Name)
 	if err != nil {
 		return fmt.Errorf("open consumer group: %w", err)
 	}
-	// It outlives ctx: the handler that runs then has its message to settle.
+	// It outlives ctx: what is handled then is still to be settled.
 	open, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		end()
-		_ = from.Close()
-	}()
-	var topics []string
-	for _, subject := range sub.Subjects {
-		topics = append(topics, s.cfg.Topic(subject))
-	}
-	slices.Sort(topics)
-	group, soft := errgroup.WithContext(ctx)
-	for _, topic := range slices.Compact(topics) {
-		messages, err := from.Subscribe(open, topic)
-		if err != nil {
-			err = fmt.Errorf("subscribe to topic %s: %w", topic, err)
-			group.Go(func() error { return err })
-			break
+		if err := from.Close(); err != nil {
+			s.log.Debug("closing a consumer group", zap.String("consumer", sub.Name), zap.Error(err))
 		}
-		group.Go(func() error {
-			for {
-				select {
-				case <-soft.Done():
-					return nil
-				case m, ok := <-messages:
-					if !ok {
-						return errors.New("topic " + topic + " ended by itself")
-					}
-					s.settle(soft, sub, m, handle)
-				}
-			}
-		})
+	}()
+	channels, err := subscribe(ctx, open, end, from, topics)
+	if err != nil {
+		return err
 	}
-	return group.Wait()
+	group, session := errgroup.WithContext(ctx)
+	d := newDispatcher(session, sub, s.settler(sub, handle))
+	for i, messages := range channels {
+		group.Go(func() error { return d.receive(topics[i], messages) })
+	}
+	err = group.Wait()
+	d.wg.Wait()
+	return err
 }
 
-// settle hands a message over until it is settled or soft ends. Then it is given
-// back.
-func (s *Subscriber) settle(soft context.Context, sub broker.Subscription, m *message.Message, handle broker.Handler) {
-	d := broker.Delivery{Message: messageOf(m)}
-	if !slices.ContainsFunc(sub.Subjects, func(p string) bool { return broker.Matches(p, d.Subject) }) {
-		m.Ack()
-		return
+// subscribe opens all topics. Only until it has done so the end of ctx is that of
+// open.
+func subscribe(ctx, open context.Context, end func(), from message.Subscriber, topics []string) ([]<-chan *message.Message, error) {
+	stop := context.AfterFunc(ctx, end)
+	defer stop()
+	channels := make([]<-chan *message.Message, len(topics))
+	for i, topic := range topics {
+		var err error
+		if channels[i], err = from.Subscribe(open, topic); err != nil {
+			return nil, fmt.Errorf("subscribe to topic %s: %w", topic, err)
+		}
 	}
-	for soft.Err() == nil {
-		d.Attempt++
-		verdict := handle(context.WithoutCancel(soft), d)
-		if reason, terminated := verdict.Terminated(); terminated {
+	return channels, nil
+}
+
+// settler returns what counts and logs terminated messages around handle.
+func (s *Subscriber) settler(sub broker.Subscription, handle broker.Handler) broker.Handler {
+	return func(ctx context.Context, d broker.Delivery) broker.Verdict {
+		v := handle(ctx, d)
+		if reason, terminated := v.Terminated(); terminated {
+			s.terminated.WithLabelValues(sub.Name).Inc()
 			s.log.Warn("message terminated", zap.String("consumer", sub.Name), zap.String("message_id", d.ID), zap.String("reason", reason))
 		}
-		if verdict.Settled() {
-			m.Ack()
-			return
-		}
-		wait(soft, max(verdict.Delay(), 10*time.Millisecond))
+		return v
 	}
-	m.Nack()
-}
-
-func messageOf(m *message.Message) broker.Message {
-	out := broker.Message{
-		ID: m.UUID, Subject: m.Metadata[broker.HeaderSubject], Key: m.Metadata[broker.HeaderKey],
-		Headers: maps.Clone(m.Metadata), Payload: m.Payload,
-	}
-	delete(out.Headers, broker.HeaderSubject)
-	delete(out.Headers, broker.HeaderKey)
-	return out
 }
 
 func wait(ctx context.Context, d time.Duration) {
