@@ -44,5 +44,6 @@
 // slipway.outbox is partitioned into children that rotate: one takes the new
 // events, the others are kept for a while and then truncated. Nothing in it is ever
 // updated or deleted. Migrations brings the tables; docs/adr/0003-outbox-table.md and
-// docs/adr/0007-outbox-relay.md give the reasons.
+// docs/adr/0007-outbox-relay.md give the reasons. For a database without 64-bit
+// transaction ids there is Fallback.
 package outbox

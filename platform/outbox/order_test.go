@@ -162,6 +162,12 @@ type committed struct {
 func TestRelay_fuzz(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
+	fuzz(t, pool, func(s *sink, cfg outbox.Config) { _, _, _ = start(t, pool, s, cfg) })
+}
+
+// fuzz runs two relays.
+func fuzz(t *testing.T, pool *pgxpool.Pool, start func(s *sink, cfg outbox.Config)) {
+	t.Helper()
 	ctx := t.Context()
 	exec(t, pool, "create table aggregates (id text primary key, version bigint not null)")
 	const writers, aggregates = 8, 25
@@ -184,7 +190,7 @@ func TestRelay_fuzz(t *testing.T) {
 	cfg.Batch = 7
 	cfg.Lease = 100 * time.Millisecond
 	for range 2 {
-		_, _, _ = start(t, pool, s, cfg)
+		start(s, cfg)
 	}
 
 	done := committed{versions: map[string]int{}}
@@ -272,7 +278,7 @@ func kill(pool *pgxpool.Pool, stop chan struct{}) (n int) {
 		case <-time.After(time.Duration(150+rand.IntN(200)) * time.Millisecond):
 		}
 		tag, err := pool.Exec(context.Background(), `select pg_terminate_backend(pid) from pg_stat_activity
-			where datname = current_database() and pid <> pg_backend_pid() and (query ~ 'slipway.outbox_step' or query ~ 'outbox_id_seq' and query !~ 'INSERT INTO slipway.outbox ')`)
+			where datname = current_database() and pid <> pg_backend_pid() and (query ~ 'slipway.outbox_(step|held)' or query ~ 'outbox_id_seq' and query !~ 'INSERT INTO slipway.outbox ')`)
 		if err == nil && tag.RowsAffected() > 0 {
 			n++
 		}

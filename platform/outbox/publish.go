@@ -129,8 +129,8 @@ func (t *term) attempt(ctx context.Context, b *batch, p parking) (again *batch, 
 }
 
 // send publishes what is a message and returns the fate of each event.
-func (t *term) send(ctx context.Context, b *batch) []error {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.PublishTimeout)
+func (r *Relay) send(ctx context.Context, b *batch) []error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.PublishTimeout)
 	defer cancel()
 	good, index := b.messages, []int(nil)
 	fates := make([]error, len(b.messages))
@@ -147,7 +147,7 @@ func (t *term) send(ctx context.Context, b *batch) []error {
 	if len(good) == 0 {
 		return fates
 	}
-	outcomes := broker.Outcomes(t.pub.Publish(ctx, good), len(good))
+	outcomes := broker.Outcomes(r.pub.Publish(ctx, good), len(good))
 	if index == nil {
 		return outcomes
 	}

@@ -66,11 +66,14 @@ func (r *Relay) Active() bool { return r.active.Load() }
 // within two seconds, and hands the lease over. A database or a broker that is away
 // is waited for. It returns an error only for what waiting does not mend: see
 // ErrUnsafe.
-func (r *Relay) Run(ctx context.Context) error {
+func (r *Relay) Run(ctx context.Context) error { return r.persist(ctx, r.campaign) }
+
+// persist campaigns again and again.
+func (r *Relay) persist(ctx context.Context, campaign func(context.Context) error) error {
 	pause := r.cfg.MinBackoff
 	for {
 		began := time.Now()
-		err := quiet(ctx, r.campaign(ctx))
+		err := quiet(ctx, campaign(ctx))
 		switch {
 		case err == nil:
 			return nil

@@ -1,0 +1,339 @@
+package outbox
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/slipwayhq/slipway/platform/broker"
+	"github.com/slipwayhq/slipway/platform/postgres"
+	"github.com/slipwayhq/slipway/platform/postgres/migrate"
+)
+
+//go:embed fallback
+var fallbackFiles embed.FS
+
+// FallbackMigrations returns the tables of a Fallback, instead of Migrations.
+func FallbackMigrations() migrate.Component {
+	dir, err := fs.Sub(fallbackFiles, "fallback")
+	if err != nil {
+		panic(err) // the folder is part of the binary
+	}
+	return migrate.Component{Name: "outbox", FS: dir}
+}
+
+// Fallback is the relay for a database without the type xid8 and its functions:
+// PostgreSQL before 13, forks of it, and what only speaks its protocol. Add is the
+// same. Any number of replicas may run; one is active.
+//
+// It reads what is there in the order of ids, publishes and deletes it. One statement
+// reads, so its snapshot sees no later event of an aggregate without the earlier
+// ones, and whatever commits late is there at the next read. An aggregate with an
+// event that the broker does not take is held, in its place; others flow.
+//
+// What it cannot do: nothing is kept, so nothing can be replayed to a broker that
+// lost it; a second sink has nothing to read; deleted rows are there for as long as
+// somebody holds a snapshot, and reading gets slower with them. The commands of
+// slipway outbox know nothing of it: a held aggregate is tried again by
+// UPDATE slipway.outbox_held SET next_attempt_at = now(), its event is given up by
+// DELETE FROM slipway.outbox WHERE event_id = '...'.
+type Fallback struct{ relay *Relay }
+
+// NewFallback returns the relay. Of cfg it uses what is not about retention. A nil
+// logger or registerer is none.
+func NewFallback(pool *pgxpool.Pool, pub broker.Publisher, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Fallback, error) {
+	r, err := NewRelay(pool, pub, cfg, log, reg)
+	return &Fallback{r}, err
+}
+
+// Run publishes until ctx ends, or stands by. See [Relay.Run].
+func (f *Fallback) Run(ctx context.Context) error { return f.relay.persist(ctx, f.campaign) }
+
+// Wake tells the relay that a transaction with events has been committed. It never
+// blocks; any goroutine may call it. It wakes this replica only.
+func (f *Fallback) Wake() { f.relay.Wake() }
+
+// Active tells whether this replica is the one that publishes.
+func (f *Fallback) Active() bool { return f.relay.Active() }
+
+// passes is how many batches one statement reads.
+const passes = 10
+
+// claim is the lease in the hands of a replica. Safe for concurrent use.
+type claim struct {
+	mu      sync.Mutex
+	conn    *pgx.Conn
+	sink    string
+	term    int64
+	lease   time.Duration
+	start   time.Time
+	trusted atomic.Int64 // until when nobody else can have taken it, in nanoseconds after start
+	fenced  func()
+}
+
+func (f *Fallback) campaign(ctx context.Context) error {
+	r := f.relay
+	conn, done, err := r.own(ctx, "SELECT 1")
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = conn.Exec(ctx, "INSERT INTO slipway.outbox_sink (sink) VALUES ($1) ON CONFLICT DO NOTHING", r.cfg.Sink)
+	if postgres.SQLState(err) == undefinedTable {
+		return fmt.Errorf("%w: the tables of the outbox are missing: apply its migrations (FallbackMigrations)", ErrUnsafe)
+	}
+	if err != nil {
+		return fmt.Errorf("register outbox sink: %w", err)
+	}
+	c := &claim{conn: conn, sink: r.cfg.Sink, lease: r.cfg.Lease, start: time.Now(), fenced: r.m.fenced.Inc}
+	if err := c.await(ctx, r.cfg.Holder); err != nil {
+		return err
+	}
+	r.active.Store(true)
+	r.m.active.Set(1)
+	r.log.Info("outbox relay is active", zap.Int64("term", c.term))
+	defer func() {
+		r.active.Store(false)
+		r.m.inactive()
+	}()
+	return f.lead(ctx, c)
+}
+
+// await takes the lease when its holder gave it back, or no sign of life for a whole
+// lease on the clock of this replica.
+func (c *claim) await(ctx context.Context, holder string) error {
+	var seen sighting
+	for since := time.Now(); ; {
+		var now sighting
+		err := c.conn.QueryRow(ctx, "SELECT term, beat, holder IS NULL FROM slipway.outbox_sink WHERE sink = $1", c.sink).
+			Scan(&now.term, &now.beat, &now.free)
+		if err != nil {
+			return fmt.Errorf("look at outbox lease: %w", err)
+		}
+		if now != seen {
+			seen, since = now, time.Now()
+		}
+		if now.free || time.Since(since) > c.lease {
+			asked := time.Since(c.start)
+			err := c.conn.QueryRow(ctx, `UPDATE slipway.outbox_sink SET term = term + 1, beat = beat + 1, holder = $4
+				WHERE sink = $1 AND term = $2 AND beat = $3 RETURNING term`, c.sink, now.term, now.beat, holder).Scan(&c.term)
+			if err == nil {
+				c.trusted.Store(int64(asked + c.lease))
+				return nil
+			}
+			if !errors.Is(err, pgx.ErrNoRows) {
+				return fmt.Errorf("take outbox lease: %w", err)
+			}
+		}
+		if wait(ctx, c.lease/4); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// within renews the lease and runs fn in one transaction. fn may be nil.
+func (c *claim) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked := time.Since(c.start)
+	err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, "UPDATE slipway.outbox_sink SET beat = beat + 1 WHERE sink = $1 AND term = $2", c.sink, c.term)
+		if err == nil && tag.RowsAffected() == 0 {
+			c.fenced()
+			err = errFenced
+		}
+		if err != nil || fn == nil {
+			return err
+		}
+		return fn(tx)
+	})
+	if err == nil {
+		c.trusted.Store(int64(asked + c.lease))
+	}
+	return wrap("hold outbox lease", err)
+}
+
+func (c *claim) holds() bool { return time.Since(c.start) < time.Duration(c.trusted.Load()) }
+
+// lead publishes until the lease is lost or ctx ends, and gives it back then.
+func (f *Fallback) lead(ctx context.Context, c *claim) error {
+	group, soft := errgroup.WithContext(ctx)
+	hard, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(soft, func() {
+		wait(hard, finishTimeout)
+		stop()
+	})()
+	group.Go(func() error {
+		for {
+			if wait(soft, c.lease/3); soft.Err() != nil {
+				return nil
+			}
+			if err := c.within(hard, nil); err != nil {
+				return err
+			}
+		}
+	})
+	group.Go(func() error {
+		for soft.Err() == nil {
+			found, err := f.pass(soft, hard, c)
+			if err != nil {
+				return quiet(soft, err)
+			}
+			if found < passes*f.relay.cfg.Batch {
+				f.rest(soft)
+			}
+		}
+		return nil
+	})
+	err := group.Wait()
+	if ctx.Err() != nil {
+		_, _ = c.conn.Exec(hard, "UPDATE slipway.outbox_sink SET holder = NULL WHERE sink = $1 AND term = $2", c.sink, c.term)
+	}
+	return err
+}
+
+// rest waits for the next wake-up or poll, and at least for the linger.
+func (f *Fallback) rest(ctx context.Context) {
+	wait(ctx, f.relay.cfg.Linger)
+	timer := time.NewTimer(f.relay.cfg.Poll)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-f.relay.wake:
+	case <-timer.C:
+	}
+}
+
+const readSQL = `SELECT 0::bigint, o.id, o.created_at, o.aggregate_version, o.event_id, o.event_version, o.aggregate_type, o.aggregate_id,
+    o.event_type, o.payload, o.headers, true
+FROM slipway.outbox o LEFT JOIN slipway.outbox_held h USING (aggregate_type, aggregate_id)
+WHERE h.aggregate_id IS NULL OR h.next_attempt_at <= clock_timestamp() ORDER BY o.id LIMIT $1`
+
+// pass publishes what one statement sees, batch by batch.
+func (f *Fallback) pass(soft, hard context.Context, c *claim) (found int, err error) {
+	r := f.relay
+	rows, err := r.pool.Query(hard, readSQL, binaryFormat, passes*r.cfg.Batch)
+	if err != nil {
+		return 0, fmt.Errorf("read outbox: %w", err)
+	}
+	events, err := collect(rows, nil)
+	if err != nil {
+		return 0, fmt.Errorf("read outbox: %w", err)
+	}
+	r.m.unsent.Set(float64(len(events)))
+	held := map[aggregate]bool{} // in this pass: their later events come with the next attempt
+	for from := 0; from < len(events) && soft.Err() == nil; from += r.cfg.Batch {
+		some := events[from:min(from+r.cfg.Batch, len(events))]
+		r.m.pending(some)
+		if err := f.publish(soft, hard, c, some, held); err != nil {
+			return 0, err
+		}
+		r.m.unsent.Set(float64(len(events) - from - len(some)))
+	}
+	r.m.pending(nil)
+	return len(events), nil
+}
+
+// publish settles a batch: what was acknowledged is deleted, an aggregate with what
+// was not is held. While the broker is away it tries on.
+func (f *Fallback) publish(soft, hard context.Context, c *claim, events []stored, held map[aggregate]bool) error {
+	r := f.relay
+	for pause := r.cfg.MinBackoff; ; pause = min(2*pause, r.cfg.MaxBackoff) {
+		b := newBatch(len(events))
+		for i := range events {
+			if !held[events[i].aggregate()] {
+				m, invalid := events[i].message()
+				b.add(&events[i], m, invalid)
+			}
+		}
+		if !c.holds() {
+			return errDoubt
+		}
+		fates, settled := r.send(hard, b), outcome{failed: map[aggregate]error{}}
+		settled.sort(b, fates)
+		if err := c.within(hard, func(tx pgx.Tx) error { return settled.store(hard, tx, r.cfg) }); err != nil {
+			return err
+		}
+		now := r.m.dbNow()
+		for _, e := range settled.done {
+			r.m.published.Inc()
+			r.m.latency.Observe(max(0, now.Sub(e.createdAt).Seconds()))
+		}
+		for a, err := range settled.failed {
+			held[a] = true
+			r.m.failures.WithLabelValues(classify(err)).Inc()
+			r.log.Error("cannot publish, held the aggregate", zap.String("aggregate_type", a.kind), zap.String("aggregate_id", a.id), zap.Error(err))
+		}
+		if len(settled.waiting) == 0 {
+			return nil
+		}
+		r.m.failures.WithLabelValues(classUnavailable).Add(float64(len(settled.waiting)))
+		events = settled.waiting
+		if wait(soft, pause); soft.Err() != nil {
+			return nil // what is left is read again
+		}
+	}
+}
+
+// outcome is what has become of a batch.
+type outcome struct {
+	done    []*stored
+	failed  map[aggregate]error
+	waiting []stored
+}
+
+func (o *outcome) sort(b *batch, fates []error) {
+	for i, err := range fates {
+		a := b.events[i].aggregate()
+		switch {
+		case o.failed[a] != nil: // stays behind the one that failed
+		case err == nil:
+			o.done = append(o.done, b.events[i])
+		case classify(err) == classUnavailable:
+			o.waiting = append(o.waiting, *b.events[i])
+		default:
+			o.failed[a] = err
+		}
+	}
+}
+
+func (o *outcome) store(ctx context.Context, tx pgx.Tx, cfg Config) error {
+	ids := make([]int64, len(o.done))
+	kinds, names := make([]string, len(o.done)), make([]string, len(o.done))
+	for i, e := range o.done {
+		ids[i], kinds[i], names[i] = e.id, e.aggregateType, e.aggregateID
+	}
+	if len(ids) > 0 {
+		if _, err := tx.Exec(ctx, "DELETE FROM slipway.outbox WHERE id = ANY($1)", ids); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM slipway.outbox_held h USING (SELECT unnest($1::text[]) AS kind, unnest($2::text[]) AS id) AS e
+			WHERE h.aggregate_type = e.kind AND h.aggregate_id = e.id`, kinds, names); err != nil {
+			return err
+		}
+	}
+	for a, cause := range o.failed {
+		_, err := tx.Exec(ctx, `INSERT INTO slipway.outbox_held AS h (aggregate_type, aggregate_id, error, attempts, next_attempt_at)
+			VALUES ($1, $2, $3, 1, CASE WHEN $4 THEN NULL ELSE clock_timestamp() + make_interval(secs => $5) END)
+			ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET error = excluded.error, attempts = h.attempts + 1,
+				next_attempt_at = CASE WHEN $4 OR h.attempts + 1 >= $7 THEN NULL
+					ELSE clock_timestamp() + make_interval(secs => least($5 * 2 ^ least(h.attempts, 20), $6)) END`,
+			a.kind, a.id, cause.Error(), classify(cause) == classRefused, cfg.MinBackoff.Seconds(), cfg.MaxBackoff.Seconds(), cfg.MaxAttempts)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
