@@ -20,7 +20,6 @@ const parting = 2 * time.Second
 // dispatcher runs the handlers of one session: keys side by side, as far as the
 // driver hands them out so, messages of a key one after the other.
 type dispatcher struct {
-	ctx    context.Context //nolint:containedctx // that of the session: when it ends, no handler is begun any more
 	sub    broker.Subscription
 	handle broker.Handler
 
@@ -31,27 +30,28 @@ type dispatcher struct {
 	tails map[string]chan struct{} // by key: closed when its last message is done
 }
 
-func newDispatcher(ctx context.Context, sub broker.Subscription, handle broker.Handler) *dispatcher {
-	return &dispatcher{ctx: ctx, sub: sub, handle: handle, slots: make(chan struct{}, sub.Concurrency), tails: map[string]chan struct{}{}}
+func newDispatcher(sub broker.Subscription, handle broker.Handler) *dispatcher {
+	return &dispatcher{sub: sub, handle: handle, slots: make(chan struct{}, sub.Concurrency), tails: map[string]chan struct{}{}}
 }
 
-// receive takes the messages of a topic until the session ends.
-func (d *dispatcher) receive(topic string, messages <-chan *message.Message) error {
+// receive takes the messages of a topic until the session ends, and with it ctx. Then
+// no handler is begun any more.
+func (d *dispatcher) receive(ctx context.Context, topic string, messages <-chan *message.Message) error {
 	for {
 		select {
-		case <-d.ctx.Done():
+		case <-ctx.Done():
 			return nil
 		case m, ok := <-messages:
 			if !ok {
 				return fmt.Errorf("topic %s ended by itself", topic)
 			}
-			d.take(m, messageOf(topic, m))
+			d.take(ctx, m, messageOf(topic, m))
 		}
 	}
 }
 
 // take has a message handled when those of its key that came before are done.
-func (d *dispatcher) take(m *message.Message, decoded broker.Message) {
+func (d *dispatcher) take(ctx context.Context, m *message.Message, decoded broker.Message) {
 	if !slices.ContainsFunc(d.sub.Subjects, func(p string) bool { return broker.Matches(p, decoded.Subject) }) {
 		m.Ack()
 		return
@@ -61,7 +61,7 @@ func (d *dispatcher) take(m *message.Message, decoded broker.Message) {
 		if before != nil {
 			<-before
 		}
-		settled := d.settle(broker.Delivery{Message: decoded})
+		settled := d.settle(ctx, broker.Delivery{Message: decoded})
 		if settled {
 			m.Ack()
 		} else {
@@ -97,28 +97,28 @@ func (d *dispatcher) enqueue(key string) (before <-chan struct{}, done func()) {
 
 // settle hands a message over until it is settled. It is false when the session has
 // ended before.
-func (d *dispatcher) settle(m broker.Delivery) bool {
+func (d *dispatcher) settle(ctx context.Context, m broker.Delivery) bool {
 	for {
 		m.Attempt++
-		verdict, ok := d.run(m)
+		verdict, ok := d.run(ctx, m)
 		if !ok || verdict.Settled() {
 			return ok
 		}
-		wait(d.ctx, max(verdict.Delay(), 10*time.Millisecond))
+		wait(ctx, max(verdict.Delay(), 10*time.Millisecond))
 	}
 }
 
-func (d *dispatcher) run(m broker.Delivery) (v broker.Verdict, ok bool) {
+func (d *dispatcher) run(ctx context.Context, m broker.Delivery) (v broker.Verdict, ok bool) {
 	select {
-	case <-d.ctx.Done():
+	case <-ctx.Done():
 		return v, false
 	case d.slots <- struct{}{}:
 	}
 	defer func() { <-d.slots }()
-	if d.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return v, false
 	}
-	return d.handle(context.WithoutCancel(d.ctx), m), true
+	return d.handle(context.WithoutCancel(ctx), m), true
 }
 
 // passedOn waits until the driver is through with a message that was acknowledged:

@@ -69,14 +69,12 @@ func (s *Subscriber) Subscribe(ctx context.Context, sub broker.Subscription, han
 	log := s.log.With(zap.String("consumer", sub.Name))
 	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
 		began := time.Now()
-		err := s.run(ctx, sub, topics, handle)
-		if ctx.Err() != nil {
-			return nil
+		if err := s.run(ctx, sub, topics, handle); ctx.Err() == nil {
+			log.Warn("interrupted, trying again", zap.Error(err))
 		}
 		if time.Since(began) > 10*time.Second {
 			pause = 50 * time.Millisecond
 		}
-		log.Warn("interrupted, trying again", zap.Error(err))
 		wait(ctx, pause)
 	}
 	return nil
@@ -116,9 +114,9 @@ func (s *Subscriber) run(ctx context.Context, sub broker.Subscription, topics []
 		return err
 	}
 	group, session := errgroup.WithContext(ctx)
-	d := newDispatcher(session, sub, s.settler(sub, handle))
+	d := newDispatcher(sub, s.settler(sub, handle))
 	for i, messages := range channels {
-		group.Go(func() error { return d.receive(topics[i], messages) })
+		group.Go(func() error { return d.receive(session, topics[i], messages) })
 	}
 	err = group.Wait()
 	d.wg.Wait()

@@ -276,6 +276,15 @@ func (fixed) Close() error { return nil }
 
 func (f fixed) open(string) (message.Subscriber, error) { return f, nil }
 
+func await(t *testing.T, verdict <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-verdict:
+	case <-time.After(patience):
+		t.Fatal("no verdict")
+	}
+}
+
 // What is not settled when the subscription ends is given back, what nobody asked for
 // is not. Broken by: no Nack; no filter.
 func TestSubscriber_Subscribe_givesBack(t *testing.T) {
@@ -293,8 +302,8 @@ func TestSubscriber_Subscribe_givesBack(t *testing.T) {
 		cancel()
 		return broker.Nack(time.Hour)
 	}))
-	<-other.Acked()
-	<-wanted.Nacked()
+	await(t, other.Acked())
+	await(t, wanted.Nacked())
 }
 
 // The driver is given the time to pass the last acknowledgement on. Broken by: a
@@ -309,21 +318,23 @@ func TestSubscriber_Subscribe_waitsForTheLastAcknowledgement(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s, done := subscriber(t, source.open, watermill.SubscriberConfig{}), make(chan error, 1)
+	var subject string
 	go func() {
 		done <- s.Subscribe(ctx, broker.Subscription{Name: "shipping", Subjects: []string{"order"}}, func(_ context.Context, d broker.Delivery) broker.Verdict {
-			require.Equal(t, "order", d.Subject, "that of its topic when it has none")
+			subject = d.Subject
 			cancel()
 			return broker.Ack()
 		})
 	}()
-	<-m.Acked()
+	await(t, m.Acked())
 	select {
-	case <-done:
-		t.Fatal("it did not wait")
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	through()
 	require.NoError(t, <-done)
+	require.Equal(t, "order", subject, "that of its topic when it has none")
 }
 
 // Messages of a key that the broker hands out at once are handled one after the other,
@@ -390,7 +401,7 @@ func TestSubscriber_Subscribe_countsTheTerminated(t *testing.T) {
 		cancel()
 		return broker.Terminate("poison")
 	}))
-	<-m.Acked()
+	await(t, m.Acked())
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(terminated+"1\n"), "broker_terminated_total"))
 	_, err = watermill.NewSubscriber(source.open, watermill.SubscriberConfig{}, nil, reg)
 	require.ErrorContains(t, err, "register subscriber metrics")

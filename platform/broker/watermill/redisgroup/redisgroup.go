@@ -47,7 +47,7 @@ func Open(options redis.Options, log *zap.Logger) driver.OpenFunc {
 	// A repeated read would not see that the answer to the first one was lost.
 	options.MaxRetries = -1
 	return func(group string) (message.Subscriber, error) {
-		time.Sleep(pause)
+		<-time.After(pause)
 		own := options
 		client, consumer := redis.NewClient(&own), watermill.NewUUID()
 		s, err := redisstream.NewSubscriber(redisstream.SubscriberConfig{
