@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,8 +110,7 @@ func numbers(n int) []string {
 }
 
 // A process that ends in good order and starts again handles each message once, and in
-// order. Broken by: Watermill's defaults; a session that ends before the driver has
-// passed on the last acknowledgement.
+// order. Broken by: Watermill's MaxIdleTime.
 func TestOpen_restarts(t *testing.T) {
 	t.Parallel()
 	const n = 60
@@ -130,42 +130,81 @@ func TestOpen_restarts(t *testing.T) {
 	require.Equal(t, numbers(n), j.all())
 }
 
-// A connection that is cut again and again costs duplicates at most: also an answer of
-// Redis that is lost on its way is handed over in order. Broken by: reads that are
-// repeated by the client; sessions that go on behind an error.
-func TestOpen_cut(t *testing.T) {
+// pending is what Redis takes to be in hand, nothing while there is no group.
+func pending(t *testing.T, client *redis.Client) []redis.XPendingExt {
+	t.Helper()
+	return client.XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: "order", Group: shipping.Name, Start: "-", End: "+", Count: 10}).Val()
+}
+
+// consume handles what is on the server of addr until the test ends.
+func consume(t *testing.T, addr string, handle func(d broker.Delivery)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	s, done := subscriber(t, addr, nil), make(chan error, 1)
+	go func() {
+		done <- s.Subscribe(ctx, shipping, func(_ context.Context, d broker.Delivery) broker.Verdict {
+			handle(d)
+			return broker.Ack()
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// A message whose delivery is lost on its way is handed over before those behind it.
+// Broken by: reads that the client repeats; sessions that go on behind an error.
+func TestOpen_lost(t *testing.T) {
 	t.Parallel()
-	const n = 200
 	client := redistest.New(t)
 	proxy := faultproxy.Start(t, client.Options().Addr)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	var j journal
-	seen := map[string]bool{}
+	consume(t, proxy.Addr(), func(d broker.Delivery) { j.write(d) })
 	p := publisher(t, client)
-	go func() {
-		for _, m := range brokertest.Messages("order.placed", n, "a") {
-			_ = p.Publish(ctx, []broker.Message{m})
-			if i, _ := strconv.Atoi(string(m.Payload)); i%20 == 10 {
-				proxy.SetFault(faultproxy.Fault{Drop: true})
-			}
-			if i, _ := strconv.Atoi(string(m.Payload)); i%20 == 12 {
-				proxy.SetFault(faultproxy.Fault{})
-				proxy.Cut()
-			}
+	published := 0
+	send := func() {
+		m := broker.Message{ID: strconv.Itoa(published), Subject: "order.placed", Key: "a", Payload: []byte(strconv.Itoa(published))}
+		require.NoError(t, p.Publish(t.Context(), []broker.Message{m}))
+		published++
+	}
+	send()
+	for lost := 0; lost < 3; {
+		require.Eventually(t, func() bool {
+			return len(j.all()) == published && len(pending(t, client)) == 0 &&
+				strings.Contains(client.Info(t.Context(), "clients").Val(), "blocked_clients:1")
+		}, patience, time.Millisecond, "all handled, and a reader that waits for more")
+		proxy.SetFault(faultproxy.Fault{Drop: true})
+		send()
+		if len(pending(t, client)) == 1 { // else the reader has just ended its turn
+			lost++
 		}
-	}()
-	require.NoError(t, subscriber(t, proxy.Addr(), nil).Subscribe(ctx, shipping, func(_ context.Context, d broker.Delivery) broker.Verdict {
-		if !seen[string(d.Payload)] {
-			seen[string(d.Payload)] = true
-			j.write(d)
-		}
-		if len(seen) == n {
-			cancel()
-		}
-		return broker.Ack()
-	}))
-	require.Equal(t, numbers(n), j.all())
+		send()
+		proxy.SetFault(faultproxy.Fault{})
+		proxy.Cut()
+	}
+	require.Eventually(t, func() bool { return len(j.all()) == published }, patience, time.Millisecond)
+	require.Equal(t, numbers(published), j.all())
+}
+
+// A session does not claim what it has in hand itself. Broken by: claiming whatever is
+// idle.
+func TestOpen_slow(t *testing.T) {
+	t.Parallel()
+	client := redistest.New(t)
+	release := make(chan struct{})
+	var j journal
+	consume(t, client.Options().Addr, func(d broker.Delivery) {
+		<-release
+		j.write(d)
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	require.NoError(t, publisher(t, client).Publish(t.Context(), brokertest.Messages("order.placed", 1, "a")))
+	require.Eventually(t, func() bool { return len(pending(t, client)) == 1 }, patience, time.Millisecond)
+	require.Never(t, func() bool {
+		inHand := pending(t, client)
+		return len(inHand) == 1 && inHand[0].RetryCount > 1
+	}, 2500*time.Millisecond, 50*time.Millisecond, "two intervals of claiming")
 }
 
 // Nobody is alarmed by a subscription that ends. Broken by: errors of closed clients
