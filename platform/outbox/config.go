@@ -16,8 +16,8 @@ type Config struct {
 	Sink string `env:"OUTBOX_SINK"`
 	// Holder names this replica to operators. Empty means host name and process id.
 	Holder string
-	// Batch is how many events are read and published at once, and so how many may
-	// be published twice after a crash. 0 means 1000.
+	// Batch is how many events are read and published at once. After a crash at most
+	// twice as many are published again. 0 means 1000.
 	Batch int `env:"OUTBOX_BATCH"`
 	// Linger is the least time between two reads, so that events of many
 	// transactions share one. A backlog does not wait. 0 means 5 milliseconds.

@@ -14,7 +14,8 @@
 //   - Of a process that adds events: an event exists exactly if the transaction that
 //     added it is committed. There is nothing to repair.
 //   - Of the active relay: a standby takes over within two leases and publishes from
-//     the stored position, so at most one batch in hand is published twice, in order.
+//     the stored position: the batch in hand is published twice, and what was
+//     published since the position was stored, at most another batch, in order.
 //   - Of the database: the position may be a few batches old, since it does not wait
 //     for the disk; those are published again. An event that itself could be lost by
 //     the crash is not published before it is on the disk.

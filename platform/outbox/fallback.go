@@ -176,14 +176,13 @@ func (f *Fallback) lead(ctx context.Context, c *claim) error {
 		stop()
 	})()
 	group.Go(func() error {
-		for {
-			if wait(soft, c.lease/3); soft.Err() != nil {
-				return nil
-			}
+		for soft.Err() == nil {
 			if err := c.within(hard, nil); err != nil {
 				return err
 			}
+			wait(soft, c.lease/3)
 		}
+		return nil
 	})
 	group.Go(func() error {
 		for soft.Err() == nil {
@@ -250,7 +249,7 @@ func (f *Fallback) pass(soft, hard context.Context, c *claim) (found int, err er
 // was not is held. While the broker is away it tries on.
 func (f *Fallback) publish(soft, hard context.Context, c *claim, events []stored, held map[aggregate]bool) error {
 	r := f.relay
-	for pause := r.cfg.MinBackoff; ; pause = min(2*pause, r.cfg.MaxBackoff) {
+	for pause := r.cfg.MinBackoff; soft.Err() == nil; pause = min(2*pause, r.cfg.MaxBackoff) {
 		b := newBatch(len(events))
 		for i := range events {
 			if !held[events[i].aggregate()] {
@@ -281,10 +280,9 @@ func (f *Fallback) publish(soft, hard context.Context, c *claim, events []stored
 		}
 		r.m.failures.WithLabelValues(classUnavailable).Add(float64(len(settled.waiting)))
 		events = settled.waiting
-		if wait(soft, pause); soft.Err() != nil {
-			return nil // what is left is read again
-		}
+		wait(soft, pause)
 	}
+	return nil // what is left is read again
 }
 
 // outcome is what has become of a batch.

@@ -180,7 +180,8 @@ func (l *ledger) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
 }
 
 // fold empties the table of steps when it has become large enough, after every sink
-// has got its last one. It waits for nobody for long: it will be asked again.
+// has got its last one. It does not wait for whoever reads the steps: it will be
+// asked again.
 func (l *ledger) fold(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,7 +190,7 @@ func (l *ledger) fold(ctx context.Context) error {
 	}
 	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
 		for _, sql := range []string{
-			"SET LOCAL lock_timeout = '200ms'", "LOCK TABLE slipway.outbox_step IN ACCESS EXCLUSIVE MODE", foldSQL, "TRUNCATE slipway.outbox_step",
+			"SET LOCAL lock_timeout = '200ms'", "LOCK TABLE slipway.outbox_step IN ACCESS EXCLUSIVE MODE NOWAIT", foldSQL, "TRUNCATE slipway.outbox_step",
 		} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/slipwayhq/slipway/platform/broker"
@@ -26,6 +27,9 @@ func (t *term) publish(soft, hard context.Context) error {
 	for soft.Err() == nil {
 		wanted := *t.wanted.Load()
 		if wanted.paused {
+			if err := t.store(hard, nil); err != nil {
+				return quiet(hard, err)
+			}
 			select {
 			case <-soft.Done():
 			case <-t.control:
@@ -40,27 +44,66 @@ func (t *term) publish(soft, hard context.Context) error {
 			return quiet(hard, err)
 		}
 	}
+	return quiet(hard, t.store(hard, nil))
+}
+
+// turn settles the next chunk, or stores the position when that is due. If there is
+// other work it does not wait.
+func (t *term) turn(soft, hard context.Context, busy bool) error {
+	var other <-chan struct{}
+	if busy {
+		other = closed
+	}
+	select {
+	case c := <-t.chunks:
+		return t.settle(soft, hard, c)
+	case <-t.owed.due.C:
+		return t.store(hard, nil)
+	case <-soft.Done():
+	case <-t.control:
+	case <-other:
+	}
 	return nil
 }
 
-// turn settles the next chunk. If there is other work it does not wait for one.
-func (t *term) turn(soft, hard context.Context, busy bool) error {
-	if busy {
-		select {
-		case c := <-t.chunks:
-			return t.settle(soft, hard, c)
-		default:
-			return nil
-		}
+// closed is a channel that never makes anybody wait.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// owed is what is settled and not stored: a position for each of many small batches
+// would cost as much as reading them. After a crash it is published again.
+type owed struct {
+	after   position
+	events  int
+	pending bool
+	due     *time.Timer
+}
+
+// storeWithin is for how long a position may be owed, as long as it is that of fewer
+// events than a batch has.
+const storeWithin = 25 * time.Millisecond
+
+// owe notes what is settled.
+func (t *term) owe(c chunk) {
+	if !t.owed.pending {
+		t.owed.due.Reset(storeWithin)
 	}
-	select {
-	case <-soft.Done():
+	t.owed.after, t.owed.pending = c.after, true
+	t.owed.events += len(c.events)
+}
+
+// store stores what is owed and, in the same transaction, what also does.
+func (t *term) store(ctx context.Context, also func(tx pgx.Tx) error) error {
+	if !t.owed.pending {
 		return nil
-	case <-t.control:
-		return nil
-	case c := <-t.chunks:
-		return t.settle(soft, hard, c)
 	}
+	t.owed.due.Stop()
+	err := t.ledger.save(ctx, t.owed.after, t.owed.events > 0, also)
+	t.owed.events, t.owed.pending = 0, false
+	return err
 }
 
 // batch is the part of a chunk that is on its way.
@@ -79,7 +122,8 @@ func (b *batch) add(e *stored, m broker.Message, invalid error) {
 	b.events, b.messages, b.invalid = append(b.events, e), append(b.messages, m), append(b.invalid, invalid)
 }
 
-// settle publishes or parks every event of the chunk and stores the position.
+// settle publishes or parks every event of the chunk. What is parked is stored at
+// once, with the position.
 // While the broker is away it tries on.
 func (t *term) settle(soft, hard context.Context, c chunk) error {
 	t.m.pending(c.events)
@@ -112,10 +156,14 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 		}
 		pause = min(2*pause, t.cfg.MaxBackoff)
 	}
-	if err := t.ledger.save(hard, c.after, len(c.events) > 0, parking.store(hard, t.cfg.Sink)); err != nil {
+	t.owe(c)
+	t.tally.settled(len(c.events))
+	if len(parking) == 0 && 0 < t.owed.events && t.owed.events < t.cfg.Batch {
+		return nil
+	}
+	if err := t.store(hard, parking.store(hard, t.cfg.Sink)); err != nil {
 		return err
 	}
-	t.tally.settled(len(c.events))
 	return t.park(hard, parking)
 }
 

@@ -31,6 +31,7 @@ type term struct {
 	wanted   atomic.Pointer[state]
 	measure  chan struct{} // the backlog has to be counted
 	parked   map[aggregate]bool
+	owed     owed
 	finished chan struct{} // the publishing loop has ended
 	onDisk   string        // the snapshot whose events survive a crash
 }
@@ -42,6 +43,8 @@ func newTerm(r *Relay, l *ledger, pos position) *term {
 		finished: make(chan struct{}),
 	}
 	t.wanted.Store(&state{})
+	t.owed.due = time.NewTimer(storeWithin)
+	t.owed.due.Stop()
 	return t
 }
 
