@@ -49,11 +49,15 @@ type pinned struct {
 func runPinned(ctx context.Context, b *bench) error {
 	hold := pick(b.options, b.hold, 5*time.Minute, 5*time.Second)
 	var all []pinned
+	systems := []system.System{
+		system.Slipway(outbox.Config{}), system.Claim(1000),
+		system.WatermillDefault(system.WatermillOptions{Batch: 100, Poll: pinnedPoll}),
+	}
+	if b.alone {
+		systems = systems[:1]
+	}
 	for _, h := range holders() {
-		for _, sys := range []system.System{
-			system.Slipway(outbox.Config{}), system.Claim(1000),
-			system.WatermillDefault(system.WatermillOptions{Batch: 100, Poll: pinnedPoll}),
-		} {
+		for _, sys := range systems {
 			p, err := pin(ctx, b, sys, h, hold)
 			if err != nil {
 				return fmt.Errorf("%s, idle %s: %w", sys.Name(), h.name, err)

@@ -24,6 +24,7 @@ type options struct {
 	transactions int
 	duration     time.Duration
 	hold         time.Duration
+	alone        bool
 	quick        bool
 
 	child childOptions
@@ -63,6 +64,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.transactions, "transactions", 0, "transactions of B5 for Slipway, a tenth for each peer; 0 means 1000000")
 	flags.DurationVar(&o.duration, "duration", 0, "how long B2 runs for each side; 0 means 30s")
 	flags.DurationVar(&o.hold, "hold", 0, "how long B4 holds a transaction open for each side; 0 means 5m")
+	flags.BoolVar(&o.alone, "alone", false, "leave the peers out of B4: they take two thirds of its time")
 	flags.BoolVar(&o.quick, "quick", false, "small and once: for a look, not for figures")
 	o.child.bind(flags)
 	for len(args) > 0 { // benchmarks and flags in any order

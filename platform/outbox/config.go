@@ -26,7 +26,7 @@ type Config struct {
 	// 0 means 500 milliseconds.
 	Poll time.Duration `env:"OUTBOX_POLL"`
 	// Lease is after how long without a sign of life a standby takes over. The
-	// active replica gives a sign every two fifths of it. 0 means a second.
+	// active replica gives two signs of it within that time. 0 means a second.
 	Lease time.Duration `env:"OUTBOX_LEASE"`
 	// Retention is how long events are kept after they were published, so that they
 	// can be replayed to a broker that lost them. They may be kept half as long

@@ -80,7 +80,7 @@ func (t *term) run(ctx context.Context) error {
 // live gives signs of life until publishing has ended, and learns what operators
 // want.
 func (t *term) live(ctx context.Context) error {
-	ticker := time.NewTicker(2 * t.cfg.Lease / 5)
+	ticker := time.NewTicker(9 * t.cfg.Lease / 20)
 	defer ticker.Stop()
 	for {
 		now, err := t.ledger.beat(ctx)
