@@ -5,9 +5,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -223,4 +225,36 @@ func importsOfTree(t *testing.T) map[string][]string {
 	})
 	require.NoError(t, err)
 	return files
+}
+
+var quoted = regexp.MustCompile("`(?:((?:platform|reference|cmd)/[\\w/]+): )?(Test\\w+)`")
+
+// TestGuaranteesNameTheirTests looks for the tests that docs/architecture.md names. A name without a package
+// is of the package before it.
+func TestGuaranteesNameTheirTests(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	require.NoError(t, err)
+	folder := ""
+	found := quoted.FindAllStringSubmatch(string(text), -1)
+	require.Greater(t, len(found), 30)
+	for _, m := range found {
+		if m[1] != "" {
+			folder = m[1]
+		}
+		require.True(t, hasTest(t, folder, m[2]), "%s: %s does not exist", folder, m[2])
+	}
+}
+
+func hasTest(t *testing.T, folder, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if strings.Contains(string(text), "func "+name+"(") {
+			return true
+		}
+	}
+	return false
 }
