@@ -225,7 +225,8 @@ func (t *term) settleOnDisk(ctx context.Context, c chunk) error {
 }
 
 // rest waits for the next wake-up or poll, and at least for the linger, unless the
-// batch was full.
+// batch was full. Under load it lingers longer: each read costs the database about
+// the same, and brings more then.
 func (t *term) rest(ctx context.Context, began time.Time, found int) {
 	if found >= t.cfg.Batch {
 		return
@@ -236,7 +237,8 @@ func (t *term) rest(ctx context.Context, began time.Time, found int) {
 	} else {
 		t.pause(ctx, t.cfg.Poll)
 	}
-	if left := t.cfg.Linger - time.Since(began); left > 0 {
+	linger := t.cfg.Linger * time.Duration(min(1+found/8, 4))
+	if left := linger - time.Since(began); left > 0 {
 		wait(ctx, left)
 	}
 }
