@@ -73,12 +73,15 @@ func TestDrainLine(t *testing.T) {
 		return &contender{System: s, rates: rates, rows: 10}
 	}
 	all := []*stock{
-		{rows: 10, contenders: []*contender{rated(system.Slipway(outbox.Config{}), 600, 300, 660)}},
+		{rows: 10, contenders: []*contender{
+			rated(system.Slipway(outbox.Config{}), 400, 200, 440), rated(system.Slipway(outbox.Config{Batch: 4000}), 600, 300, 660),
+		}},
 		{rows: 10, contenders: []*contender{rated(system.Claim(100), 50, 60, 70), rated(system.Claim(1000), 200, 100, 220)}},
 		{rows: 10, contenders: []*contender{rated(system.WatermillDefault(system.WatermillOptions{Batch: 100}), 6, 3, 6.6)}},
 		{rows: 10, reference: true, contenders: []*contender{rated(system.River(), 900, 900, 900)}},
 	}
-	require.Equal(t, "B1 ours=600 best_peer=200 peer_name=claim_1000 ratio=3.000 spread=0.600 best_peer_spread=0.600 runs=3 events=10"+
+	require.Equal(t, "B1 ours=600 ours_name=ours_4000 best_peer=200 peer_name=claim_1000 ratio=3.000 spread=0.600 best_peer_spread=0.600 runs=3 events=10"+
+		" ours_default=400"+
 		" claim_100=60 claim_100_rows=10 claim_1000=200 claim_1000_rows=10"+
 		" watermill_100=6 watermill_100_rows=10 ratio_watermill_default=100.000 river=900 river_rows=10",
 		drainLine(all, 3).String(), "the reference is no peer, and a slow run is slow for both")
