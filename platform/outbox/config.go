@@ -36,8 +36,9 @@ type Config struct {
 	Retention time.Duration `env:"OUTBOX_RETENTION"`
 	// PublishTimeout bounds one call to the broker. 0 means 10 seconds.
 	PublishTimeout time.Duration `env:"OUTBOX_PUBLISH_TIMEOUT"`
-	// MinBackoff and MaxBackoff bound the pause between attempts, to an unavailable
-	// broker and for a parked aggregate. 0 means 100 milliseconds and 30 seconds.
+	// MinBackoff and MaxBackoff bound the pause between attempts for a parked
+	// aggregate. 0 means 100 milliseconds and 30 seconds. A broker or a database that
+	// is away is asked at least every two seconds.
 	MinBackoff, MaxBackoff time.Duration
 	// MaxAttempts is how often an event is tried that the broker neither takes nor
 	// refuses for good, before its aggregate waits for an operator. 0 means 10.
@@ -97,4 +98,10 @@ func (c Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// longer returns the pause after one that did not help, while the broker or the
+// database is away: everything waits for it, so it stays short.
+func (c Config) longer(pause time.Duration) time.Duration {
+	return min(2*pause, c.MaxBackoff, 2*time.Second)
 }

@@ -249,7 +249,7 @@ func (f *Fallback) pass(soft, hard context.Context, c *claim) (found int, err er
 // was not is held. While the broker is away it tries on.
 func (f *Fallback) publish(soft, hard context.Context, c *claim, events []stored, held map[aggregate]bool) error {
 	r := f.relay
-	for pause := r.cfg.MinBackoff; soft.Err() == nil; pause = min(2*pause, r.cfg.MaxBackoff) {
+	for pause := r.cfg.MinBackoff; soft.Err() == nil; pause = r.cfg.longer(pause) {
 		b := newBatch(len(events))
 		for i := range events {
 			if !held[events[i].aggregate()] {

@@ -154,7 +154,7 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 		if !t.ledger.holds() {
 			return errDoubt
 		}
-		pause = min(2*pause, t.cfg.MaxBackoff)
+		pause = t.cfg.longer(pause)
 	}
 	t.owe(c)
 	t.tally.settled(len(c.events))

@@ -88,7 +88,7 @@ func (r *Relay) persist(ctx context.Context, campaign func(context.Context) erro
 			pause = r.cfg.MinBackoff
 		}
 		wait(ctx, pause)
-		pause = min(2*pause, r.cfg.MaxBackoff, 2*time.Second)
+		pause = r.cfg.longer(pause)
 	}
 }
 
