@@ -20,8 +20,10 @@ import (
 var migrations embed.FS
 
 // Migrations returns the tables of the outbox, in the schema slipway.
-func Migrations() migrate.Component {
-	dir, err := fs.Sub(migrations, "migrations")
+func Migrations() migrate.Component { return component(migrations, "migrations") }
+
+func component(files embed.FS, folder string) migrate.Component {
+	dir, err := fs.Sub(files, folder)
 	if err != nil {
 		panic(err) // the folder is part of the binary
 	}

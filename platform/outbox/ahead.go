@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ahead is how many pieces of a backlog the database is asked for before they are
+// aheadPieces is how many pieces of a backlog the database is asked for before they are
 // needed: it works while this process decodes.
 const aheadPieces = 4
 

@@ -5,9 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,13 +23,7 @@ import (
 var fallbackFiles embed.FS
 
 // FallbackMigrations returns the tables of a Fallback, instead of Migrations.
-func FallbackMigrations() migrate.Component {
-	dir, err := fs.Sub(fallbackFiles, "fallback")
-	if err != nil {
-		panic(err) // the folder is part of the binary
-	}
-	return migrate.Component{Name: "outbox", FS: dir}
-}
+func FallbackMigrations() migrate.Component { return component(fallbackFiles, "fallback") }
 
 // Fallback is the relay for a database without the type xid8 and its functions:
 // PostgreSQL before 13, forks of it, and what only speaks its protocol. Add is the
@@ -43,7 +35,8 @@ func FallbackMigrations() migrate.Component {
 // event that the broker does not take is held, in its place; others flow.
 //
 // What it cannot do: nothing is kept, so nothing can be replayed to a broker that
-// lost it; a second sink has nothing to read; deleted rows are there for as long as
+// lost it; outbox_unsent_events_total counts no further than ten batches, and not
+// what is held; a second sink has nothing to read; deleted rows are there for as long as
 // somebody holds a snapshot, and reading gets slower with them. The commands of
 // slipway outbox know nothing of it: a held aggregate is tried again by
 // UPDATE slipway.outbox_held SET next_attempt_at = now(), its event is given up by
@@ -54,7 +47,10 @@ type Fallback struct{ relay *Relay }
 // logger or registerer is none.
 func NewFallback(pool *pgxpool.Pool, pub broker.Publisher, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Fallback, error) {
 	r, err := NewRelay(pool, pub, cfg, log, reg)
-	return &Fallback{r}, err
+	if err != nil {
+		return nil, err
+	}
+	return &Fallback{r}, nil
 }
 
 // Run publishes until ctx ends, or stands by. See [Relay.Run].
@@ -72,14 +68,13 @@ const passes = 10
 
 // claim is the lease in the hands of a replica. Safe for concurrent use.
 type claim struct {
-	mu      sync.Mutex
-	conn    *pgx.Conn
-	sink    string
-	term    int64
-	lease   time.Duration
-	start   time.Time
-	trusted atomic.Int64 // until when nobody else can have taken it, in nanoseconds after start
-	fenced  func()
+	trust
+
+	mu     sync.Mutex
+	conn   *pgx.Conn
+	sink   string
+	term   int64
+	fenced func()
 }
 
 func (f *Fallback) campaign(ctx context.Context) error {
@@ -96,7 +91,7 @@ func (f *Fallback) campaign(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register outbox sink: %w", err)
 	}
-	c := &claim{conn: conn, sink: r.cfg.Sink, lease: r.cfg.Lease, start: time.Now(), fenced: r.m.fenced.Inc}
+	c := &claim{conn: conn, trust: trust{lease: r.cfg.Lease, start: time.Now()}, sink: r.cfg.Sink, fenced: r.m.fenced.Inc}
 	if err := c.await(ctx, r.cfg.Holder); err != nil {
 		return err
 	}
@@ -125,11 +120,11 @@ func (c *claim) await(ctx context.Context, holder string) error {
 			seen, since = now, time.Now()
 		}
 		if now.free || time.Since(since) > c.lease {
-			asked := time.Since(c.start)
+			asked := c.asking()
 			err := c.conn.QueryRow(ctx, `UPDATE slipway.outbox_sink SET term = term + 1, beat = beat + 1, holder = $4
 				WHERE sink = $1 AND term = $2 AND beat = $3 RETURNING term`, c.sink, now.term, now.beat, holder).Scan(&c.term)
 			if err == nil {
-				c.trusted.Store(int64(asked + c.lease))
+				c.renew(asked)
 				return nil
 			}
 			if !errors.Is(err, pgx.ErrNoRows) {
@@ -146,7 +141,7 @@ func (c *claim) await(ctx context.Context, holder string) error {
 func (c *claim) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	asked := time.Since(c.start)
+	asked := c.asking()
 	err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, "UPDATE slipway.outbox_sink SET beat = beat + 1 WHERE sink = $1 AND term = $2", c.sink, c.term)
 		if err == nil && tag.RowsAffected() == 0 {
@@ -159,12 +154,10 @@ func (c *claim) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
 		return fn(tx)
 	})
 	if err == nil {
-		c.trusted.Store(int64(asked + c.lease))
+		c.renew(asked)
 	}
 	return wrap("hold outbox lease", err)
 }
-
-func (c *claim) holds() bool { return time.Since(c.start) < time.Duration(c.trusted.Load()) }
 
 // lead publishes until the lease is lost or ctx ends, and gives it back then.
 func (f *Fallback) lead(ctx context.Context, c *claim) error {

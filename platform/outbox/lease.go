@@ -24,21 +24,17 @@ var errFenced = errors.New("the lease has been taken by another replica")
 // last position means to publish some events again, which is allowed anyway. Safe
 // for concurrent use.
 type ledger struct {
-	mu    sync.Mutex
-	conn  *pgx.Conn
-	sink  string
-	term  int64
-	lease time.Duration
-	at    step
+	trust
+
+	mu   sync.Mutex
+	conn *pgx.Conn
+	sink string
+	term int64
+	at   step
 	// folded is the beat of the step in outbox_sink.
 	folded int64
-	// trusted is until when no other replica can hold the lease, in nanoseconds
-	// after start. Both are of the monotonic clock: no clock is ever compared with
-	// that of another machine.
-	trusted atomic.Int64
-	start   time.Time
-	fence   atomic.Pointer[fence]
-	fenced  func()
+	fence  atomic.Pointer[fence]
+	fenced func()
 }
 
 // state is what a beat brings back.
@@ -97,7 +93,7 @@ func sight(ctx context.Context, conn *pgx.Conn, sink string) (s sighting, err er
 // take takes the lease if nothing has happened to it since it was seen. Unlike all
 // that follows it waits for the disk: no term is given twice.
 func (l *ledger) take(ctx context.Context, seen sighting, holder string) (pos position, ok bool, err error) {
-	asked := time.Since(l.start)
+	asked := l.asking()
 	var last int64
 	var xid string
 	err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
@@ -129,7 +125,7 @@ func (l *ledger) take(ctx context.Context, seen sighting, holder string) (pos po
 func (l *ledger) beat(ctx context.Context) (s state, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	asked := time.Since(l.start)
+	asked := l.asking()
 	var last int64
 	var xid string
 	err = l.conn.QueryRow(ctx, beatSQL, l.next(l.at.position, false)...).Scan(&last, &xid, &s.paused, &s.redrive, &s.replay)
@@ -144,7 +140,7 @@ func (l *ledger) beat(ctx context.Context) (s state, err error) {
 func (l *ledger) save(ctx context.Context, pos position, published bool, also func(tx pgx.Tx) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	asked := time.Since(l.start)
+	asked := l.asking()
 	next := l.next(pos, published)
 	var err error
 	if also == nil {
@@ -161,7 +157,7 @@ func (l *ledger) save(ctx context.Context, pos position, published bool, also fu
 		return l.refused("store outbox position", err)
 	}
 	l.at.position = pos
-	l.trust(asked)
+	l.renew(asked)
 	return nil
 }
 
@@ -248,19 +244,12 @@ func (l *ledger) free(ctx context.Context) error {
 	return nil
 }
 
-// holds tells whether no other replica can have taken the lease: a standby waits for
-// a whole lease from the moment when it saw the last sign of life, which is after
-// that was asked for.
-func (l *ledger) holds() bool { return time.Since(l.start) < time.Duration(l.trusted.Load()) }
-
 func (l *ledger) alive(asked time.Duration, last int64, xid string) {
-	l.trust(asked)
+	l.renew(asked)
 	if n, err := strconv.ParseUint(xid, 10, 64); err == nil {
 		l.fence.Store(&fence{xid: n, id: last})
 	}
 }
-
-func (l *ledger) trust(asked time.Duration) { l.trusted.Store(int64(asked + l.lease)) }
 
 // latest returns the latest fence.
 func (l *ledger) latest() fence {

@@ -102,7 +102,7 @@ func (r *Relay) campaign(ctx context.Context) error {
 	if err := register(ctx, conn, r.cfg.Sink, r.log); err != nil {
 		return err
 	}
-	l := &ledger{conn: conn, sink: r.cfg.Sink, lease: r.cfg.Lease, start: time.Now(), fenced: r.m.fenced.Inc}
+	l := &ledger{conn: conn, trust: trust{lease: r.cfg.Lease, start: time.Now()}, sink: r.cfg.Sink, fenced: r.m.fenced.Inc}
 	pos, err := r.standBy(ctx, l)
 	if err != nil {
 		return err
