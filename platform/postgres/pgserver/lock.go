@@ -33,6 +33,13 @@ func (l layout) acquire() (*os.File, error) {
 	return f, nil
 }
 
+// release unlocks before it closes: a child that is being started holds a copy
+// of every open file until it execs, and closing alone would leave it the lock.
+func release(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	_ = lock.Close()
+}
+
 func writePID(f *os.File) error {
 	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return err
@@ -137,7 +144,7 @@ func Remove(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = lock.Close() }()
+	defer release(lock)
 	if err := l.clean(ctx); err != nil {
 		return err
 	}

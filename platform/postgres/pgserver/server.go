@@ -116,7 +116,7 @@ func (s *Server) release() {
 		_ = os.RemoveAll(s.socket)
 	}
 	if s.lock != nil {
-		_ = s.lock.Close()
+		release(s.lock)
 	}
 	s.lock, s.socket = nil, ""
 }

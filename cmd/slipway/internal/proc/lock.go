@@ -31,4 +31,8 @@ func TakeLock(path string) (*Lock, error) {
 
 // Release gives the lock back. The file stays: removing it would let two
 // processes each hold a lock of that name.
-func (l *Lock) Release() error { return l.file.Close() }
+// It unlocks before it closes: a child that is being started holds a copy of
+// every open file until it execs, and closing alone would leave it the lock.
+func (l *Lock) Release() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
