@@ -172,22 +172,18 @@ func (r *reader) step(ctx context.Context) (chunk, error) {
 	end := r.pos.floor
 	switch {
 	case t.lo < r.pos.floor:
-		events, err = r.query(ctx, r.lateSQL, r.pos.done.late(t.end), t.lo, end)
+		events, end, err = r.query(ctx, end, r.lateSQL, r.pos.done.late(t.end), t.lo, end)
 	case r.width <= int64(r.batch):
 		if r.ahead == nil {
-			r.ahead = newAhead(ctx, r.conn.PgConn(), t, r.pos.done, r.width)
+			r.ahead = newAhead(ctx, r.conn.PgConn(), t, r.pos.done, r.batch)
 		}
 		events, end, err = r.ahead.next()
 	default:
 		end = min(t.lo+r.width, t.high)
-		events, err = r.query(ctx, r.partSQL, t.lo, end, r.pos.done.text, t.end.text)
+		events, end, err = r.query(ctx, end, r.partSQL, t.lo, end, r.pos.done.text, t.end.text)
 	}
 	if err != nil {
 		return chunk{}, err
-	}
-	if len(events) >= r.batch { // each child gave its lowest ids, so the lowest of all are complete
-		events = events[:r.batch]
-		end = events[len(events)-1].id
 	}
 	if t.lo = end; t.lo >= t.high {
 		r.pos = t.after()
@@ -197,24 +193,33 @@ func (r *reader) step(ctx context.Context) (chunk, error) {
 	return chunk{events: events, after: r.pos, end: t.end.text}, r.adapt(len(events))
 }
 
-func (r *reader) query(ctx context.Context, sql string, args ...any) ([]stored, error) {
+// query returns a batch of the events up to the id end, the lowest first, and the id up
+// to which there are no others.
+func (r *reader) query(ctx context.Context, end int64, sql string, args ...any) ([]stored, int64, error) {
 	rows, err := r.conn.Query(ctx, sql, append([]any{binaryFormat}, args...)...)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	events, err := collect(rows, nil)
 	sortByID(events)
-	return events, err
+	if len(events) >= r.batch { // each child gave its lowest ids, so the lowest of all are complete
+		events = events[:r.batch]
+		end = events[r.batch-1].id
+	}
+	return events, end, err
 }
 
 // adapt widens the range over ids that were drawn and rolled back. Reading ahead ends
 // with that, and with the target.
 func (r *reader) adapt(found int) error {
+	if r.ahead != nil && r.pos.target != nil && (len(r.ahead.rest) > 0 || !r.ahead.sparse) {
+		return nil
+	}
 	r.width = min(2*r.width, 64*int64(r.batch))
 	if found > r.batch/4 {
 		r.width = int64(r.batch)
 	}
-	if r.ahead == nil || r.pos.target != nil && r.width <= int64(r.batch) {
+	if r.ahead == nil {
 		return nil
 	}
 	err := r.ahead.close()
