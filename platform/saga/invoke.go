@@ -1,0 +1,153 @@
+package saga
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"time"
+)
+
+// Invocation is a call of a step in the form in which a store keeps things.
+type Invocation struct {
+	Command
+
+	ID     string
+	Stage  int
+	Data   []byte // the state as JSON; empty for the zero state
+	Reason string
+	Token  int64
+	Signal []byte
+}
+
+// Result is what has come of an invocation.
+type Result struct {
+	Class    Class
+	Err      error
+	After    time.Duration // pause that the error asks for
+	Happened bool          // the answer of a verification
+	Data     []byte        // the state after the call; nil if it has not changed
+}
+
+// Event returns the result as an event of the machine.
+func (r Result) Event(c Command) Event {
+	e := Event{Kind: Returned, Step: c.Step, Call: c.Kind, Class: r.Class, After: r.After, Happened: r.Happened}
+	if r.Err != nil {
+		e.Error = r.Err.Error()
+	}
+	return e
+}
+
+// Key returns what all calls of a step carry: the saga's id, a slash and the step's name. An undo
+// without a step has its own name there.
+func (p Plan) Key(id string, stage, step int) string {
+	s := p.Stages[stage].Steps[step]
+	return id + "/" + s.Name
+}
+
+// Invoke makes a call. A panic is an error of unknown outcome. A context that ends on its side, by the
+// step's timeout or because its caller stops, is one too, whatever the step says of its error; a step
+// that succeeds nevertheless has succeeded.
+func (d *Definition[S]) Invoke(ctx context.Context, v Invocation) (r Result) {
+	stage, plan := d.stages[v.Stage][v.Step], d.plan.Stages[v.Stage].Steps[v.Step]
+	c := &Call[S]{
+		State: new(S), SagaID: v.ID, Saga: d.plan.Name, Step: plan.Name, Key: d.plan.Key(v.ID, v.Stage, v.Step),
+		Attempt: v.Attempt, Token: v.Token, Signal: v.Signal,
+	}
+	if v.Kind == CallUndo {
+		c.Step, c.Reason = plan.Undo, v.Reason
+	}
+	if len(v.Data) > 0 {
+		if err := json.Unmarshal(v.Data, c.State); err != nil {
+			return Result{Class: ClassRetryable, Err: fmt.Errorf("decode state: %w", err)}
+		}
+	}
+	if plan.Kind != KindWait {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, plan.Timeout)
+		defer cancel()
+	}
+	happened, err := stage.call(ctx, v.Kind, c)
+	r = Result{Class: ClassOf(err), Err: err, After: retryAfter(err), Happened: happened}
+	if err != nil && ctx.Err() != nil && r.Class != ClassRejected {
+		r.Class = ClassUnknown
+	}
+	if r.Class == ClassOK {
+		r.Data, r.Err = changed(v.Data, c.State)
+		if r.Err != nil {
+			r.Class = ClassUnknown
+		}
+	}
+	return r
+}
+
+func (s *Stage[S]) call(ctx context.Context, kind CallKind, c *Call[S]) (happened bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	switch {
+	case kind == CallVerify:
+		return s.verify(ctx, c)
+	case kind == CallUndo:
+		return false, s.undo(ctx, c)
+	case s.action == nil: // a wait that takes nothing from its signal
+		return false, nil
+	default:
+		return false, s.action(ctx, c)
+	}
+}
+
+// changed returns the state as JSON, or nil if that is what it was.
+func changed(before []byte, state any) ([]byte, error) {
+	after, err := json.Marshal(state)
+	if err != nil {
+		return nil, fmt.Errorf("encode state: %w", err)
+	}
+	if bytes.Equal(before, after) {
+		return nil, nil
+	}
+	return after, nil
+}
+
+// Merge takes over what a step of a parallel group has changed: the fields of the state, at its top
+// level, that differ between before and after. current is the state with what others have changed.
+func Merge(current, before, after []byte) ([]byte, error) {
+	if after == nil {
+		return current, nil
+	}
+	if bytes.Equal(current, before) {
+		return after, nil
+	}
+	var c, b, a map[string]json.RawMessage
+	for _, part := range []struct {
+		text []byte
+		into *map[string]json.RawMessage
+	}{{current, &c}, {before, &b}, {after, &a}} {
+		if len(part.text) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(part.text, part.into); err != nil {
+			return nil, errors.Join(errors.New("merge state of parallel steps: it is not a JSON object"), err)
+		}
+	}
+	merged := maps.Clone(c)
+	if merged == nil {
+		merged = map[string]json.RawMessage{}
+	}
+	for field, value := range a {
+		if !bytes.Equal(b[field], value) {
+			merged[field] = value
+		}
+	}
+	for field := range b {
+		if _, kept := a[field]; !kept {
+			delete(merged, field)
+		}
+	}
+	return json.Marshal(merged)
+}
