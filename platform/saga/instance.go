@@ -94,6 +94,15 @@ func (i Instance) Busy() bool {
 	return slices.ContainsFunc(i.Steps, func(s Progress) bool { return s.calling })
 }
 
+// WithoutCalls returns the instance with no call on its way: what was asked for was not done.
+func (i Instance) WithoutCalls() Instance {
+	i = i.clone()
+	for n := range i.Steps {
+		i.Steps[n].calling = false
+	}
+	return i
+}
+
 // Waiting tells whether the saga waits for a signal or for time to pass.
 func (i Instance) Waiting(p Plan) bool {
 	if i.Status != Running || i.Backward {

@@ -41,6 +41,15 @@ func (r Result) Event(c Command) Event {
 	return e
 }
 
+// StepName returns the name of what a call of the stage calls: of the step, or of its undo.
+func (p Plan) StepName(stage int, c Command) string {
+	s := p.Stages[stage].Steps[c.Step]
+	if c.Kind == CallUndo {
+		return s.Undo
+	}
+	return s.Name
+}
+
 // Key returns what all calls of a step carry: the saga's id, a slash and the step's name. An undo
 // without a step has its own name there.
 func (p Plan) Key(id string, stage, step int) string {

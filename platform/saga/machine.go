@@ -108,13 +108,17 @@ func (p Plan) Next(id string, i Instance, e Event, now time.Time) (Instance, []C
 	return i, p.commands(&i, now)
 }
 
-// Wake returns when the instance wants to be resumed if nothing else happens; zero for never.
+// Wake returns when the instance wants to be resumed if nothing else happens; zero for never, a time
+// long past for at once.
 func (p Plan) Wake(i Instance) time.Time {
 	if i.Status.Final() || i.Status == NeedsOperator {
 		return time.Time{}
 	}
 	var wake time.Time
 	sooner := func(t time.Time) {
+		if t.IsZero() {
+			t = time.Unix(0, 0)
+		}
 		if wake.IsZero() || t.Before(wake) {
 			wake = t
 		}

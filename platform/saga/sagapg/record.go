@@ -1,0 +1,266 @@
+package sagapg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/slipwayhq/slipway/platform/postgres"
+	"github.com/slipwayhq/slipway/platform/saga"
+)
+
+// record is what is stored of a saga after something has happened to it.
+type record struct {
+	id       uuid.UUID
+	token    int64
+	instance saga.Instance
+	steps    []byte
+	data     []byte // nil if unchanged
+	finished bool
+	release  bool // the saga is left to whoever comes at next
+	next     time.Time
+	waitsFor string
+	took     int64 // the signal that was taken; 0 for none
+	attempts []attempt
+
+	stored chan error // nil, errRefused or why it could not be stored
+}
+
+// attempt is a line of the journal.
+type attempt struct {
+	at      time.Time
+	took    time.Duration
+	command saga.Command
+	class   saga.Class
+	step    string
+	error   string
+	traceID string
+}
+
+// errRefused says that another process runs the saga.
+var errRefused = errors.New("another process runs the saga")
+
+// maxBatch bounds how many records share a commit.
+const maxBatch = 1000
+
+// journal stores records: those that come while a commit is on its way share the next one.
+// That is what makes many sagas at once cheap.
+type journal struct {
+	db      *pgxpool.Pool
+	worker  *worker
+	metrics *metrics
+	records chan *record
+}
+
+func newJournal(db *pgxpool.Pool, w *worker, m *metrics) *journal {
+	return &journal{db: db, worker: w, metrics: m, records: make(chan *record, maxBatch)}
+}
+
+// put returns when a record is stored, or errRefused, or why it could not be.
+func (j *journal) put(r *record) error {
+	j.records <- r
+	return <-r.stored
+}
+
+// run stores until the channel is closed.
+func (j *journal) run() {
+	for r := range j.records {
+		batch := []*record{r}
+		for more := true; more && len(batch) < maxBatch; {
+			select {
+			case next, open := <-j.records:
+				if more = open; open {
+					batch = append(batch, next)
+				}
+			default:
+				more = false
+			}
+		}
+		j.persist(batch)
+	}
+}
+
+// persist stores a batch, however often it takes while the worker is one. A record that
+// cannot be stored fails alone.
+func (j *journal) persist(batch []*record) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		kept, err := j.store(context.Background(), batch)
+		if err != nil && postgres.IsUnavailable(err) && j.worker.trust.holds() {
+			time.Sleep(pause)
+			continue
+		}
+		if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
+			for _, r := range batch {
+				j.persist([]*record{r})
+			}
+			return
+		}
+		j.answer(batch, kept, err)
+		return
+	}
+}
+
+// answer tells each record what has become of it.
+func (j *journal) answer(batch []*record, kept map[uuid.UUID]bool, err error) {
+	j.metrics.batch.Observe(float64(len(batch)))
+	for _, r := range batch {
+		switch {
+		case err != nil:
+			r.stored <- err
+		case !kept[r.id]:
+			j.metrics.refused.Inc()
+			r.stored <- errRefused
+		default:
+			r.stored <- nil
+		}
+	}
+}
+
+// A record is stored only where the saga still belongs to this worker, by this claim.
+const (
+	updateSagas = `UPDATE slipway.saga s SET stage = t.stage, status = t.status, backward = t.backward, steps = t.steps,
+    data = coalesce(t.data, s.data), failing_since = t.failing_since, reason = t.reason, problem = t.problem,
+    claims = 0, updated_at = t.now, waits_for = t.waits_for,
+    owner = CASE WHEN t.release THEN NULL ELSE s.owner END, next_run_at = t.next_run_at
+FROM (SELECT $2::timestamptz AS now, u.* FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[],
+    $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[])
+    AS u (id, token, stage, status, backward, steps, data, failing_since, reason, problem, waits_for, release, next_run_at)) t
+WHERE s.id = t.id AND s.token = t.token AND s.owner = $1 RETURNING s.id`
+
+	finishSagas = `WITH gone AS (
+    DELETE FROM slipway.saga s USING unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[], $9::text[], $10::text[])
+        AS t (id, token, stage, status, backward, data, reason, problem)
+    WHERE s.id = t.id AND s.token = t.token AND s.owner = $1
+    RETURNING s.created_at, s.definition, t.stage, t.status, t.backward, s.id, coalesce(t.data, s.data) AS data, s.headers, t.reason, t.problem)
+INSERT INTO slipway.saga_finished (finished_at, created_at, definition, stage, status, backward, id, data, headers, reason, problem)
+SELECT $2, created_at, definition, stage, status, backward, id, data, headers, reason, problem FROM gone RETURNING id`
+
+	insertAttempts = `INSERT INTO slipway.saga_journal (worker, at, took, attempt, call, class, saga_id, step, error, trace_id)
+SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::smallint[], $6::smallint[], $7::uuid[], $8::text[], $9::text[], $10::text[]) u`
+
+	takeSignals = "DELETE FROM slipway.saga_signal WHERE id = ANY ($1)"
+)
+
+// store writes a batch in one transaction and one round trip, and returns whose records
+// were kept. Attempts are journaled also where a record is refused: they were made.
+func (j *journal) store(ctx context.Context, batch []*record) (kept map[uuid.UUID]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	at := j.worker.clock.now()
+	kept = make(map[uuid.UUID]bool, len(batch))
+	collect := func(rows pgx.Rows) error {
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		for _, id := range ids {
+			kept[id] = true
+		}
+		return err
+	}
+	var b pgx.Batch
+	if p := progressOf(batch); len(p.id) > 0 {
+		b.Queue(updateSagas, j.worker.id, at, p.id, p.token, p.stage, p.status, p.backward, p.steps, p.data, p.failingSince,
+			p.reason, p.problem, p.waitsFor, p.release, p.next).Query(collect)
+	}
+	if f := finishedOf(batch); len(f.id) > 0 {
+		b.Queue(finishSagas, j.worker.id, at, f.id, f.token, f.stage, f.status, f.backward, f.data, f.reason, f.problem).Query(collect)
+	}
+	if a := attemptsOf(batch); len(a.id) > 0 {
+		b.Queue(insertAttempts, j.worker.id, a.at, a.took, a.attempt, a.call, a.class, a.id, a.step, a.error, a.traceID)
+	}
+	if taken := signalsOf(batch); len(taken) > 0 {
+		b.Queue(takeSignals, taken)
+	}
+	if err := j.db.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("store progress of sagas: %w", missing(err))
+	}
+	return kept, nil
+}
+
+// storeTimeout bounds a commit.
+const storeTimeout = 10 * time.Second
+
+// columns are records as statements take them.
+type columns struct {
+	id                []uuid.UUID
+	token             []int64
+	stage, status     []int16
+	backward, release []bool
+	steps, data       [][]byte
+	failingSince      []*time.Time
+	next              []*time.Time
+	reason, problem   []string
+	waitsFor          []*string
+}
+
+func (c *columns) add(r *record) {
+	i := r.instance
+	c.id, c.token = append(c.id, r.id), append(c.token, r.token)
+	c.stage, c.status = append(c.stage, int16(i.Stage)), append(c.status, int16(i.Status))
+	c.backward, c.release = append(c.backward, i.Backward), append(c.release, r.release)
+	c.steps, c.data = append(c.steps, r.steps), append(c.data, r.data)
+	c.failingSince, c.next = append(c.failingSince, optional(i.FailingSince)), append(c.next, optional(r.next))
+	c.reason, c.problem = append(c.reason, i.Reason), append(c.problem, i.Problem)
+	c.waitsFor = append(c.waitsFor, optional(r.waitsFor))
+}
+
+func progressOf(batch []*record) (c columns) {
+	for _, r := range batch {
+		if !r.finished {
+			c.add(r)
+		}
+	}
+	return c
+}
+
+func finishedOf(batch []*record) (c columns) {
+	for _, r := range batch {
+		if r.finished {
+			c.add(r)
+		}
+	}
+	return c
+}
+
+// attempts are lines of the journal as the statement takes them.
+type attempts struct {
+	at                   []time.Time
+	took                 []time.Duration
+	attempt              []int32
+	call, class          []int16
+	id                   []uuid.UUID
+	step, error, traceID []string
+}
+
+func attemptsOf(batch []*record) (a attempts) {
+	for _, r := range batch {
+		for _, t := range r.attempts {
+			a.at, a.took, a.attempt = append(a.at, t.at), append(a.took, t.took), append(a.attempt, int32(t.command.Attempt))
+			a.call, a.class = append(a.call, int16(t.command.Kind)), append(a.class, int16(t.class))
+			a.id, a.step = append(a.id, r.id), append(a.step, t.step)
+			a.error, a.traceID = append(a.error, t.error), append(a.traceID, t.traceID)
+		}
+	}
+	return a
+}
+
+func signalsOf(batch []*record) (ids []int64) {
+	for _, r := range batch {
+		if r.took != 0 {
+			ids = append(ids, r.took)
+		}
+	}
+	return ids
+}
+
+// optional returns nil, which is NULL, for a zero value.
+func optional[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}

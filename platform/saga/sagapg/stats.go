@@ -1,0 +1,179 @@
+package sagapg
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/slipwayhq/slipway/platform/saga"
+)
+
+// Reasons for which a saga counts as stuck.
+const (
+	StuckRetrying           = "retrying"            // its step fails for longer than it may
+	StuckNoWorker           = "no_worker"           // no living process has its definition
+	StuckCompensationFailed = "compensation_failed" // it cannot be undone without an operator
+	StuckNeedsOperator      = "needs_operator"      // it cannot go on without one
+	StuckOverdue            = "overdue"             // nobody takes it, or who has it does not get on
+	StuckLeaseChurn         = "lease_churn"         // process after process is lost over it
+)
+
+var stuckReasons = []string{
+	StuckRetrying, StuckNoWorker, StuckCompensationFailed, StuckNeedsOperator, StuckOverdue, StuckLeaseChurn,
+}
+
+// states are those of sagas that are not over.
+var states = []saga.Status{saga.Running, saga.Compensating, saga.NeedsOperator}
+
+// grace is how long a saga may be overdue before it counts as stuck.
+const grace = "interval '30 seconds'"
+
+// stuckSQL finds the sagas that are stuck, and why, by indexes that hold few others. It is
+// the one truth for metrics, operators and alerts.
+const stuckSQL = `stuck AS (
+    SELECT s.id, s.definition, CASE WHEN s.backward THEN '` + StuckCompensationFailed + `' ELSE '` + StuckNeedsOperator + `' END AS why
+    FROM slipway.saga s WHERE s.status = 2
+UNION ALL
+    SELECT s.id, s.definition, CASE WHEN ` + unmanned + ` THEN '` + StuckNoWorker + `' ELSE '` + StuckRetrying + `' END
+    FROM slipway.saga_definition d JOIN slipway.saga s ON s.definition = d.id
+    WHERE s.failing_since < ` + now + ` - d.stuck_after AND s.status <> 2
+UNION ALL
+    SELECT s.id, s.definition, CASE WHEN ` + unmanned + ` THEN '` + StuckNoWorker + `' ELSE '` + StuckOverdue + `' END
+    FROM slipway.saga_definition d JOIN slipway.saga s ON s.definition = d.id
+    WHERE s.next_run_at < ` + now + ` - ` + grace + ` AND (s.failing_since IS NULL OR s.failing_since >= ` + now + ` - d.stuck_after)
+UNION ALL
+    SELECT s.id, s.definition, CASE WHEN ` + unmanned + ` THEN '` + StuckNoWorker + `' WHEN s.claims > 3 THEN '` + StuckLeaseChurn + `'
+        ELSE '` + StuckOverdue + `' END
+    FROM slipway.saga_definition d JOIN slipway.saga s ON s.definition = d.id
+    WHERE s.owner IS NOT NULL AND s.updated_at < ` + now + ` - greatest(d.stuck_after, ` + grace + `)
+        AND (s.failing_since IS NULL OR s.failing_since >= ` + now + ` - d.stuck_after) AND s.status <> 2
+)`
+
+// unmanned says that no living worker has the definition.
+const unmanned = "NOT EXISTS (SELECT FROM slipway.saga_worker w WHERE w.ended_at IS NULL AND s.definition = ANY (w.definitions))"
+
+// stats collects what is true of all sagas, whichever process runs them. Answers are kept
+// for a while: every replica is asked.
+type stats struct {
+	r         *Runner
+	stuck     *prometheus.Desc
+	byReason  *prometheus.Desc
+	instances *prometheus.Desc
+	oldest    *prometheus.Desc
+
+	mu     sync.Mutex
+	at     time.Time
+	latest reading
+}
+
+// reading is one answer of the database.
+type reading struct {
+	stuck     map[[2]string]float64 // saga, reason
+	instances map[[2]string]float64 // saga, state
+	oldest    map[string]float64
+}
+
+// statsAge is for how long an answer is good enough.
+const statsAge = 5 * time.Second
+
+func newStats(r *Runner) *stats {
+	return &stats{
+		r: r,
+		stuck: prometheus.NewDesc("saga_stuck_total", "Sagas that do not get on.",
+			[]string{"saga"}, nil),
+		byReason: prometheus.NewDesc("saga_stuck_by_reason", "Sagas that do not get on, by the reason.",
+			[]string{"saga", "reason"}, nil),
+		instances: prometheus.NewDesc("saga_instances", "Sagas that are not over, by their state.",
+			[]string{"saga", "state"}, nil),
+		oldest: prometheus.NewDesc("saga_oldest_active_seconds", "Age of the oldest saga that is not over; 0 without one.",
+			[]string{"saga"}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (s *stats) Describe(ch chan<- *prometheus.Desc) {
+	ch <- s.stuck
+	ch <- s.byReason
+	ch <- s.instances
+	ch <- s.oldest
+}
+
+// Collect implements prometheus.Collector. While the database is away there are no values:
+// an old one would look like a healthy one.
+func (s *stats) Collect(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.at) > statsAge {
+		ctx, cancel := context.WithTimeout(context.Background(), statsAge)
+		defer cancel()
+		latest, err := s.read(ctx)
+		if err != nil {
+			return
+		}
+		s.at, s.latest = time.Now(), latest
+	}
+	for _, name := range s.names() {
+		total := 0.0
+		for _, why := range stuckReasons {
+			n := s.latest.stuck[[2]string{name, why}]
+			total += n
+			ch <- prometheus.MustNewConstMetric(s.byReason, prometheus.GaugeValue, n, name, why)
+		}
+		ch <- prometheus.MustNewConstMetric(s.stuck, prometheus.GaugeValue, total, name)
+		for _, state := range states {
+			ch <- prometheus.MustNewConstMetric(s.instances, prometheus.GaugeValue, s.latest.instances[[2]string{name, state.String()}],
+				name, state.String())
+		}
+		ch <- prometheus.MustNewConstMetric(s.oldest, prometheus.GaugeValue, s.latest.oldest[name], name)
+	}
+}
+
+// names are of the sagas that are known here or in the database.
+func (s *stats) names() []string {
+	known, names := map[string]bool{}, []string{}
+	add := func(name string) {
+		if !known[name] {
+			known[name], names = true, append(names, name)
+		}
+	}
+	for _, d := range s.r.plans {
+		add(d.plan.Name)
+	}
+	for name := range s.latest.oldest {
+		add(name)
+	}
+	return names
+}
+
+const (
+	stuckCounts    = "WITH " + stuckSQL + " SELECT d.name, why, count(*) FROM stuck JOIN slipway.saga_definition d ON d.id = stuck.definition GROUP BY 1, 2"
+	instanceCounts = `SELECT d.name, s.status, count(*), greatest(0, extract(epoch FROM ` + now + ` - min(s.created_at)))
+FROM slipway.saga s JOIN slipway.saga_definition d ON d.id = s.definition GROUP BY 1, 2`
+)
+
+func (s *stats) read(ctx context.Context) (reading, error) {
+	v := reading{stuck: map[[2]string]float64{}, instances: map[[2]string]float64{}, oldest: map[string]float64{}}
+	var name, why string
+	var n, age float64
+	var status saga.Status
+	var b pgx.Batch
+	b.Queue(stuckCounts).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&name, &why, &n}, func() error {
+			v.stuck[[2]string{name, why}] = n
+			return nil
+		})
+		return err
+	})
+	b.Queue(instanceCounts).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&name, &status, &n, &age}, func() error {
+			v.instances[[2]string{name, status.String()}] = n
+			v.oldest[name] = max(v.oldest[name], age)
+			return nil
+		})
+		return err
+	})
+	return v, s.r.db.SendBatch(ctx, &b).Close()
+}

@@ -1,0 +1,189 @@
+package sagapg
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+)
+
+// term is the time for which this process is one worker. When others take it for dead, or
+// must have, everything of it ends, and the process begins anew as another worker.
+type term struct {
+	r       *Runner
+	worker  *worker
+	journal *journal
+	life    context.Context // of everything; it ends when the worker is one no more
+	die     context.CancelCauseFunc
+	freed   chan struct{} // a place is free
+
+	mu      sync.Mutex
+	running map[uuid.UUID]bool
+	runs    sync.WaitGroup
+}
+
+func newTerm(r *Runner, w *worker) *term {
+	t := &term{
+		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), freed: make(chan struct{}, 1), running: map[uuid.UUID]bool{},
+	}
+	return t
+}
+
+// serve runs sagas until ctx or the worker's life ends, and then brings everything to rest.
+func (t *term) serve(ctx context.Context) {
+	t.life, t.die = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer t.die(nil)
+	var loops sync.WaitGroup
+	loops.Go(t.journal.run)
+	resting := make(chan struct{})
+	loops.Go(func() { t.live(resting) })
+	t.take(ctx)
+	t.rest()
+	close(resting)
+	close(t.journal.records)
+	loops.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.r.cfg.Lease)
+	defer cancel()
+	if err := t.worker.leave(ctx); err != nil {
+		t.r.logger.Warn("sagas of this worker are free only after its lease", zap.Error(err))
+	}
+}
+
+// live gives signs of life.
+func (t *term) live(resting <-chan struct{}) {
+	ticker, reclaimed := time.NewTicker(t.r.cfg.Lease/3), time.Now()
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-resting:
+			return
+		}
+		dead := len(t.worker.deadWorkers())
+		err := t.worker.beat(t.life)
+		if errors.Is(err, errEnded) || err != nil && !t.worker.trust.holds() {
+			t.r.logger.Warn("this worker gives its sagas up and begins anew", zap.Int64("worker", t.worker.id), zap.Error(err))
+			t.r.metrics.terms.Inc()
+			t.die(errEnded)
+			return
+		}
+		if err != nil {
+			t.r.logger.Warn("sign of life failed", zap.Error(err))
+		}
+		if len(t.worker.deadWorkers()) > dead {
+			t.r.Wake()
+		}
+		if time.Since(reclaimed) > reclaimEvery {
+			reclaimed = time.Now()
+			if err := t.reclaim(t.life); err != nil {
+				t.r.logger.Warn("reclaim of sagas failed", zap.Error(err))
+			}
+		}
+	}
+}
+
+// take claims sagas and runs them.
+func (t *term) take(ctx context.Context) {
+	poll := time.NewTicker(t.r.cfg.Poll)
+	defer poll.Stop()
+	more := true
+	for ctx.Err() == nil && t.life.Err() == nil {
+		if free := t.r.cfg.Concurrency - t.count(); free > 0 {
+			more = t.claimAndRun(ctx, free)
+		}
+		var freed <-chan struct{}
+		if more {
+			freed = t.freed
+		}
+		select {
+		case <-freed:
+		case <-t.r.wake:
+		case <-poll.C:
+		case <-ctx.Done():
+		case <-t.life.Done():
+		}
+	}
+}
+
+// claimAndRun returns whether there may be more to claim.
+func (t *term) claimAndRun(ctx context.Context, free int) (more bool) {
+	claimed, err := t.claim(ctx, free)
+	if err != nil && ctx.Err() == nil {
+		t.r.logger.Warn("claim failed", zap.Error(err))
+	}
+	for _, c := range claimed {
+		t.begin(c.id)
+		t.runs.Go(func() {
+			defer t.end(c.id)
+			t.execute(ctx, c)
+		})
+	}
+	return len(claimed) >= max(1, free/len(t.r.ids))
+}
+
+// rest waits for the runs. Calls on their way get some time to come back by themselves.
+func (t *term) rest() {
+	grace := time.AfterFunc(t.r.cfg.Grace, func() { t.die(context.DeadlineExceeded) })
+	defer grace.Stop()
+	t.runs.Wait()
+}
+
+func (t *term) begin(id uuid.UUID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running[id] = true
+}
+
+func (t *term) end(id uuid.UUID) {
+	t.mu.Lock()
+	delete(t.running, id)
+	t.mu.Unlock()
+	select {
+	case t.freed <- struct{}{}:
+	default:
+	}
+}
+
+func (t *term) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.running)
+}
+
+// left is for a saga that is over or was left to others.
+func (t *term) left(n *run, rec *record) {
+	if rec.waitsFor != "" { // its signal may be there already
+		t.r.Wake()
+	}
+	t.r.metrics.left(n.def.plan.Name, rec.instance.Status)
+}
+
+// reclaim frees sagas that belong to this worker and that it does not run: what is left of
+// a run that could not store its progress.
+func (t *term) reclaim(ctx context.Context) error {
+	rows, err := t.r.db.Query(ctx, "SELECT id FROM slipway.saga WHERE owner = $1 AND updated_at < "+now+" - interval '1 minute'", t.worker.id)
+	if err != nil {
+		return err
+	}
+	owned, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	var orphans []uuid.UUID
+	for _, id := range owned {
+		if !t.running[id] {
+			orphans = append(orphans, id)
+		}
+	}
+	t.mu.Unlock()
+	if len(orphans) == 0 {
+		return nil
+	}
+	_, err = t.r.db.Exec(ctx, "UPDATE slipway.saga SET owner = NULL, next_run_at = "+now+" WHERE id = ANY ($1) AND owner = $2", orphans, t.worker.id)
+	return err
+}

@@ -1,0 +1,167 @@
+package sagapg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+)
+
+// errEnded says that others have taken this worker for dead, or must have by now.
+var errEnded = errors.New("the worker was taken for dead")
+
+// worker is the membership of this process: a row with a number that grows. Who sees it
+// stand still for a lease, by a clock of its own, takes the worker for dead. Only its loop
+// uses it, but for id, clock, trust and deadWorkers.
+type worker struct {
+	db     *pgxpool.Pool
+	cfg    Config
+	logger *zap.Logger
+	id     int64
+	clock  *clock
+	trust  trust
+	seen   map[int64]sighting
+	last   time.Time // of the last sign of life
+
+	mu   sync.Mutex
+	dead []int64 // workers whose sagas are free
+}
+
+// sighting is when a worker's number was seen to change.
+type sighting struct {
+	beats int64
+	at    time.Time
+}
+
+// join makes the process a worker. It is one with a new id each time.
+func join(ctx context.Context, db *pgxpool.Pool, cfg Config, definitions []int32, logger *zap.Logger) (*worker, error) {
+	w := &worker{db: db, cfg: cfg, logger: logger, clock: &clock{}, seen: map[int64]sighting{}}
+	asked := time.Now()
+	var t time.Time
+	var adjust string
+	err := db.QueryRow(ctx, "INSERT INTO slipway.saga_worker (name, definitions) VALUES ($1, $2) RETURNING id, "+now+
+		", (SELECT adjust::text FROM slipway.saga_clock)", cfg.Name, definitions).Scan(&w.id, &t, &adjust)
+	if err != nil {
+		return nil, fmt.Errorf("register saga worker: %w", missing(err))
+	}
+	w.clock.set(t, asked, adjust)
+	w.trust.renew(asked.Add(cfg.Lease))
+	w.last = asked
+	return w, nil
+}
+
+// beat gives a sign of life and reads those of the others. What it writes may be lost in a
+// crash of the database: nobody waits for the disk.
+const beatSQL = `WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+beat AS (UPDATE slipway.saga_worker SET beats = beats + 1, seen_at = clock_timestamp() FROM relaxed
+    WHERE id = $1 AND ended_at IS NULL RETURNING id)
+SELECT w.id, w.beats, w.ended_at IS NOT NULL, EXISTS (SELECT FROM beat), ` + now + `, c.adjust::text
+FROM slipway.saga_worker w, slipway.saga_clock c`
+
+// beat returns errEnded if the worker is one no more.
+func (w *worker) beat(ctx context.Context) error {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Lease)
+	defer cancel()
+	rows, err := w.db.Query(ctx, beatSQL, w.id)
+	if err != nil {
+		return fmt.Errorf("give a sign of life: %w", err)
+	}
+	others, err := pgx.CollectRows(rows, pgx.RowToStructByPos[sign])
+	if err != nil {
+		return fmt.Errorf("give a sign of life: %w", err)
+	}
+	if len(others) == 0 || !others[0].Alive {
+		return errEnded
+	}
+	w.trust.renew(asked.Add(w.cfg.Lease))
+	if jump := w.clock.set(others[0].Now, asked, others[0].Adjust); jump != 0 {
+		if err := w.takeOut(ctx, jump); err != nil {
+			return err
+		}
+	}
+	return w.watch(ctx, others, asked)
+}
+
+// sign is one worker as it is seen.
+type sign struct {
+	ID     int64
+	Beats  int64
+	Ended  bool
+	Alive  bool // the worker that asks
+	Now    time.Time
+	Adjust string
+}
+
+// takeOut takes a jump of the database's clock out of the time of sagas. Of the workers that
+// see it one does so; the others find another adjustment.
+func (w *worker) takeOut(ctx context.Context, jump time.Duration) error {
+	tag, err := w.db.Exec(ctx, "UPDATE slipway.saga_clock SET adjust = adjust - $1::interval WHERE adjust::text = $2", jump, w.clock.adjust)
+	if err != nil {
+		return fmt.Errorf("take out a jump of the database's clock: %w", err)
+	}
+	if tag.RowsAffected() == 1 {
+		w.logger.Warn("the database's clock has jumped: the time of sagas has not", zap.Duration("by", jump))
+	}
+	return nil
+}
+
+// watch takes workers for dead that gave no sign of life for a lease. After a pause of its
+// own it begins anew: it has not looked.
+func (w *worker) watch(ctx context.Context, others []sign, asked time.Time) error {
+	paused := asked.Sub(w.last) > w.cfg.Lease
+	w.last = asked
+	var dead []int64
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.dead = dead
+	}()
+	for _, o := range others {
+		if o.ID == w.id {
+			continue
+		}
+		if o.Ended {
+			dead = append(dead, o.ID)
+			continue
+		}
+		if s, known := w.seen[o.ID]; !known || s.beats != o.Beats || paused {
+			w.seen[o.ID] = sighting{o.Beats, time.Now()}
+			continue
+		}
+		if time.Since(w.seen[o.ID].at) < w.cfg.Lease+w.cfg.Lease/10 {
+			continue
+		}
+		tag, err := w.db.Exec(ctx, "UPDATE slipway.saga_worker SET ended_at = clock_timestamp() WHERE id = $1 AND beats = $2 AND ended_at IS NULL",
+			o.ID, o.Beats)
+		if err != nil {
+			return fmt.Errorf("end worker %d: %w", o.ID, err)
+		}
+		if tag.RowsAffected() == 1 {
+			w.logger.Warn("a worker gave no sign of life: its sagas are taken over", zap.Int64("worker", o.ID))
+			dead = append(dead, o.ID)
+		}
+	}
+	return nil
+}
+
+// deadWorkers returns the workers whose sagas are free.
+func (w *worker) deadWorkers() []int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dead
+}
+
+// leave ends the membership. Sagas that it still has are free at once.
+func (w *worker) leave(ctx context.Context) error {
+	_, err := w.db.Exec(ctx, "UPDATE slipway.saga_worker SET ended_at = clock_timestamp() WHERE id = $1", w.id)
+	if err != nil {
+		return fmt.Errorf("leave as saga worker: %w", err)
+	}
+	return nil
+}
