@@ -2,6 +2,8 @@ package saga
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -18,6 +20,7 @@ const (
 type Definition[S any] struct {
 	plan   Plan
 	stages [][]*Stage[S]
+	errs   []error // what is wrong with the functions
 }
 
 // Define describes a saga. Its steps run in their order. The name and the version identify it: sagas
@@ -26,12 +29,16 @@ type Definition[S any] struct {
 func Define[S any](name string, version int, stages ...*Stage[S]) *Definition[S] {
 	d := &Definition[S]{plan: Plan{Name: name, Version: version, StuckAfter: DefaultStuckAfter}}
 	for _, s := range stages {
-		group := s.group
-		if group == nil {
-			group = []*Stage[S]{s}
+		group := []*Stage[S]{s}
+		if s != nil && s.group != nil {
+			group = s.group
 		}
 		var stage PlanStage
-		for _, step := range group {
+		for n, step := range group {
+			if step == nil {
+				step, group[n] = &Stage[S]{}, &Stage[S]{}
+			}
+			d.errs = append(d.errs, step.missing()...)
 			stage.Steps = append(stage.Steps, step.plan())
 		}
 		d.stages = append(d.stages, group)
@@ -53,8 +60,14 @@ func (d *Definition[S]) StuckAfter(after time.Duration) *Definition[S] {
 	return d
 }
 
-// Plan returns what the definition says, or what is wrong with it.
-func (d *Definition[S]) Plan() (Plan, error) { return d.plan, d.plan.Validate() }
+// Plan returns what the definition says, or everything that is wrong with it.
+func (d *Definition[S]) Plan() (Plan, error) {
+	err := d.plan.Validate()
+	if len(d.errs) > 0 {
+		err = errors.Join(err, fmt.Errorf("saga %s: %w", d.plan.Name, errors.Join(d.errs...)))
+	}
+	return d.plan, err
+}
 
 // Stage is one entry of a definition. Its methods complete it and return it.
 type Stage[S any] struct {
@@ -73,7 +86,8 @@ func Step[S any](name string, action Func[S]) *Stage[S] {
 }
 
 // Pivot is the step that decides: before it everything can be undone, after it nothing is. Steps after
-// it are tried until they succeed, or an operator is needed. It is best a local transaction.
+// it are tried until they succeed, or an operator is needed. It is best a local transaction; see
+// [VerifyFunc] for what its verification must hold.
 func Pivot[S any](name string, action Func[S]) *Stage[S] {
 	return &Stage[S]{name: name, kind: KindPivot, action: action}
 }
@@ -112,7 +126,8 @@ func (s *Stage[S]) Verify(verify VerifyFunc[S]) *Stage[S] {
 	return s
 }
 
-// Timeout bounds one attempt of the step, of its undo and of its verification; default 10s.
+// Timeout bounds one attempt of the step, of its undo and of its verification; default 10s. For a wait
+// and a timer it is how long they take; their functions have 10s.
 func (s *Stage[S]) Timeout(timeout time.Duration) *Stage[S] {
 	s.timeout = timeout
 	return s
@@ -131,12 +146,30 @@ func (s *Stage[S]) UndoRetry(p Policy) *Stage[S] {
 	return s
 }
 
+// missing reports functions that are nil: a step without one would be taken for done.
+func (s *Stage[S]) missing() (errs []error) {
+	if s.action == nil && (s.kind == KindStep || s.kind == KindPivot) {
+		errs = append(errs, fmt.Errorf("step %s: it has no function", s.name))
+	}
+	if s.undo != nil && s.undoName == "" {
+		errs = append(errs, fmt.Errorf("step %s: its undo has no name", s.name))
+	}
+	if s.undo == nil && s.undoName != "" {
+		errs = append(errs, fmt.Errorf("step %s: its undo %s has no function", s.name, s.undoName))
+	}
+	return errs
+}
+
 func (s *Stage[S]) plan() PlanStep {
+	timeout := s.timeout
+	if s.kind != KindWait && s.kind != KindTimer {
+		timeout = cmp.Or(timeout, DefaultTimeout)
+	}
 	undoRetry := s.undoRetry
 	undoRetry.MaxAttempts = cmp.Or(undoRetry.MaxAttempts, 20)
 	return PlanStep{
 		Name: s.name, Kind: s.kind, Undo: s.undoName, Verify: s.verify != nil,
-		Timeout: cmp.Or(s.timeout, DefaultTimeout),
+		Timeout: timeout,
 		Retry:   s.retry.withDefaults(), UndoRetry: undoRetry.withDefaults(),
 	}
 }

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -34,39 +35,6 @@ func StatusOf(name string) (Status, bool) {
 	return Status(max(i, 0)), i >= 0
 }
 
-// StepState tells what is known of a step.
-type StepState uint8
-
-// The states of a step.
-const (
-	StepPending   StepState = iota
-	StepVerifying           // out of attempts with an unknown outcome: its verification is asked
-	StepDone
-	StepFailed    // it has had no effect
-	StepUncertain // it may have had its effect
-	StepUndoing
-	StepUndone
-)
-
-var stepNames = [...]string{"pending", "verifying", "done", "failed", "uncertain", "undoing", "undone"}
-
-// String returns the name in lower case.
-func (s StepState) String() string { return stepNames[s] }
-
-// Progress is how far a step is.
-type Progress struct {
-	State StepState `json:"state"`
-	// Attempts counts the failed attempts at what the state says is to be done.
-	Attempts int `json:"attempts,omitempty"`
-	// Unknown says that an attempt may have had its effect.
-	Unknown bool `json:"unknown,omitempty"`
-	// NotBefore is when the next attempt may be made; for a wait, when it is over.
-	NotBefore time.Time `json:"not_before,omitzero"`
-
-	calling  bool // a call is on its way; known only to who makes it
-	signaled bool // what a wait waits for is there
-}
-
 // Instance is one saga, without its data. The zero value has not begun: see [Plan.Start].
 type Instance struct {
 	Status Status
@@ -82,6 +50,21 @@ type Instance struct {
 	Deadline time.Time
 	// FailingSince is when the first attempt failed of those that are not yet made up for.
 	FailingSince time.Time
+}
+
+// Differs tells whether a store must be told: anything but calls on their way and signals has changed.
+func (i Instance) Differs(from Instance) bool {
+	same := i.Status == from.Status && i.Backward == from.Backward && i.Stage == from.Stage &&
+		i.Reason == from.Reason && i.Problem == from.Problem &&
+		i.Deadline.Equal(from.Deadline) && i.FailingSince.Equal(from.FailingSince)
+	return !same || !slices.EqualFunc(i.Steps, from.Steps, func(s, t Progress) bool {
+		return s.State == t.State && s.Attempts == t.Attempts && s.Unknown == t.Unknown && s.NotBefore.Equal(t.NotBefore)
+	})
+}
+
+// has tells whether a step of the stage at hand is in one of the states.
+func (i Instance) has(states ...StepState) bool {
+	return slices.ContainsFunc(i.Steps, func(s Progress) bool { return slices.Contains(states, s.State) })
 }
 
 // Fresh tells whether no attempt was made at the stage at hand.
@@ -150,21 +133,31 @@ func (i Instance) EncodeSteps() []byte {
 	return text
 }
 
-// DecodeSteps sets the progress that EncodeSteps returned. It fails if it does not belong to the plan.
+// DecodeSteps sets the progress that EncodeSteps returned; Stage and Backward must be set before. It
+// fails if the progress does not belong to the plan, and then sets nothing.
 func (i *Instance) DecodeSteps(p Plan, text []byte) error {
 	if i.Stage < 0 || i.Stage >= len(p.Stages) {
 		return fmt.Errorf("decode progress: saga %s has no stage %d", p.Name, i.Stage)
 	}
-	n := len(p.Stages[i.Stage].Steps)
-	i.Steps = make([]Progress, n)
-	if len(text) == 0 {
-		return nil
+	steps := make([]Progress, len(p.Stages[i.Stage].Steps))
+	if len(text) > 0 {
+		steps = nil
+		if err := json.Unmarshal(text, &steps); err != nil {
+			return fmt.Errorf("decode progress: %w", err)
+		}
 	}
-	if err := json.Unmarshal(text, &i.Steps); err != nil {
-		return fmt.Errorf("decode progress: %w", err)
+	if n := len(p.Stages[i.Stage].Steps); len(steps) != n {
+		return fmt.Errorf("decode progress: %d steps are stored of %d", len(steps), n)
 	}
-	if len(i.Steps) != n {
-		return fmt.Errorf("decode progress: %d steps are stored of %d", len(i.Steps), n)
+	for n, s := range steps {
+		name := cmp.Or(p.Stages[i.Stage].Steps[n].Name, p.Stages[i.Stage].Steps[n].Undo)
+		switch {
+		case s.State > StepUndoFailed || s.Attempts < 0:
+			return fmt.Errorf("decode progress: step %s is in no state that there is", name)
+		case s.State.backward() != i.Backward:
+			return fmt.Errorf("decode progress: step %s is %s, against the direction of the saga", name, s.State)
+		}
 	}
+	i.Steps = steps
 	return nil
 }

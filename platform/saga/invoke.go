@@ -34,7 +34,9 @@ type Result struct {
 
 // Event returns the result as an event of the machine.
 func (r Result) Event(c Command) Event {
-	e := Event{Kind: Returned, Step: c.Step, Call: c.Kind, Class: r.Class, After: r.After, Happened: r.Happened}
+	e := Event{
+		Kind: Returned, Stage: c.Stage, Step: c.Step, Call: c.Kind, Class: r.Class, After: r.After, Happened: r.Happened,
+	}
 	if r.Err != nil {
 		e.Error = r.Err.Error()
 	}
@@ -43,11 +45,7 @@ func (r Result) Event(c Command) Event {
 
 // StepName returns the name of what a call of the stage calls: of the step, or of its undo.
 func (p Plan) StepName(stage int, c Command) string {
-	s := p.Stages[stage].Steps[c.Step]
-	if c.Kind == CallUndo {
-		return s.Undo
-	}
-	return s.Name
+	return p.Stages[stage].Steps[c.Step].nameOf(c.Kind.during())
 }
 
 // Key returns what all calls of a step carry: the saga's id, a slash and the step's name. An undo
@@ -57,10 +55,24 @@ func (p Plan) Key(id string, stage, step int) string {
 	return id + "/" + s.Name
 }
 
-// Invoke makes a call. A panic is an error of unknown outcome. A context that ends on its side, by the
-// step's timeout or because its caller stops, is one too, whatever the step says of its error; a step
-// that succeeds nevertheless has succeeded.
+// PanicError is the error of a call that has panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error returns the value without the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Invoke makes a call. A panic is a [PanicError] of unknown outcome. An error after the context has
+// ended, by the step's timeout or because its caller stops, is of unknown outcome too, whatever the step
+// says of it; a step that succeeds nevertheless has succeeded.
 func (d *Definition[S]) Invoke(ctx context.Context, v Invocation) (r Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			r = Result{Class: ClassUnknown, Err: &PanicError{Value: p, Stack: debug.Stack()}}
+		}
+	}()
 	stage, plan := d.stages[v.Stage][v.Step], d.plan.Stages[v.Stage].Steps[v.Step]
 	c := &Call[S]{
 		State: new(S), SagaID: v.ID, Saga: d.plan.Name, Step: plan.Name, Key: d.plan.Key(v.ID, v.Stage, v.Step),
@@ -74,14 +86,11 @@ func (d *Definition[S]) Invoke(ctx context.Context, v Invocation) (r Result) {
 			return Result{Class: ClassRetryable, Err: fmt.Errorf("decode state: %w", err)}
 		}
 	}
-	if plan.Kind != KindWait {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, plan.Timeout)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(ctx, plan.callTimeout())
+	defer cancel()
 	happened, err := stage.call(ctx, v.Kind, c)
-	r = Result{Class: ClassOf(err), Err: err, After: retryAfter(err), Happened: happened}
-	if err != nil && ctx.Err() != nil && r.Class != ClassRejected {
+	r = Result{Class: ClassOf(err), Err: err, After: retryAfter(err), Happened: happened && err == nil}
+	if err != nil && ctx.Err() != nil {
 		r.Class = ClassUnknown
 	}
 	if r.Class == ClassOK {
@@ -93,12 +102,15 @@ func (d *Definition[S]) Invoke(ctx context.Context, v Invocation) (r Result) {
 	return r
 }
 
+// callTimeout bounds one call.
+func (s PlanStep) callTimeout() time.Duration {
+	if s.Kind == KindWait || s.Kind == KindTimer {
+		return DefaultTimeout
+	}
+	return s.Timeout
+}
+
 func (s *Stage[S]) call(ctx context.Context, kind CallKind, c *Call[S]) (happened bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
 	switch {
 	case kind == CallVerify:
 		return s.verify(ctx, c)
@@ -121,6 +133,15 @@ func changed(before []byte, state any) ([]byte, error) {
 		return nil, nil
 	}
 	return after, nil
+}
+
+// sameJSON tells whether two values differ in blanks only.
+func sameJSON(a, b json.RawMessage) bool {
+	var x, y bytes.Buffer
+	if a == nil || b == nil || json.Compact(&x, a) != nil || json.Compact(&y, b) != nil {
+		return bytes.Equal(a, b)
+	}
+	return bytes.Equal(x.Bytes(), y.Bytes())
 }
 
 // Merge takes over what a step of a parallel group has changed: the fields of the state, at its top
@@ -149,7 +170,7 @@ func Merge(current, before, after []byte) ([]byte, error) {
 		merged = map[string]json.RawMessage{}
 	}
 	for field, value := range a {
-		if !bytes.Equal(b[field], value) {
+		if !sameJSON(b[field], value) {
 			merged[field] = value
 		}
 	}

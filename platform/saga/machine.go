@@ -3,7 +3,6 @@ package saga
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -22,8 +21,9 @@ var callNames = [...]string{"action", "verify", "undo"}
 // String returns "action", "verify" or "undo".
 func (k CallKind) String() string { return callNames[k] }
 
-// Command asks for a call of a step of the stage at hand.
+// Command asks for a call of a step.
 type Command struct {
+	Stage   int
 	Step    int
 	Kind    CallKind
 	Attempt int
@@ -34,7 +34,8 @@ type EventKind uint8
 
 // What can happen.
 const (
-	// Resumed: time has passed, or another process goes on.
+	// Resumed: this process or another one goes on, and no call is on its way: none was made since the
+	// instance was stored, or all have come back and that was stored.
 	Resumed EventKind = iota
 	// Lost: as Resumed, and calls may have been made whose results are lost.
 	Lost
@@ -42,20 +43,24 @@ const (
 	Returned
 	// Signaled: what a wait waits for is there.
 	Signaled
-	// OperatorRetry: try again at once, with all attempts.
+	// OperatorRetry: try again at once, with all attempts. What an operator was needed for is also tried
+	// again after the deadline, which no longer applies.
 	OperatorRetry
-	// OperatorCompensate: undo the saga, if its pivot has not begun.
+	// OperatorCompensate: undo the saga, if its pivot has not happened.
 	OperatorCompensate
 	// OperatorSkip: take the steps at hand for done, or for undone.
 	OperatorSkip
 	// OperatorResolve: the saga is over, whatever its steps say.
 	OperatorResolve
+	// Elapsed: time has passed; calls may be on their way.
+	Elapsed
 )
 
-// Event is something that has happened. Step, Call, Class, Error, After and Happened are those of a
-// call that has Returned, Reason is that of an operator.
+// Event is something that has happened. Stage, Step, Call, Class, Error, After and Happened are those
+// of a call that has Returned, Reason is that of an operator.
 type Event struct {
 	Kind     EventKind
+	Stage    int
 	Step     int
 	Call     CallKind
 	Class    Class
@@ -63,6 +68,8 @@ type Event struct {
 	After    time.Duration
 	Happened bool
 	Reason   string
+	// Signal says with Resumed and Lost that what the step at hand waits for is there.
+	Signal bool
 }
 
 // Start returns a new instance and what is to be done first. id makes the pauses of different sagas
@@ -79,22 +86,24 @@ func (p Plan) Start(id string, now time.Time) (Instance, []Command) {
 // Next is the state machine: it returns the instance after an event, and the calls that are to be made
 // now. It depends on nothing but its arguments and changes none of them. A call is asked for once; a
 // process that takes an instance from a store begins with Resumed or Lost.
+//
+// An instance that [Instance.Differs] must be stored before its calls are made, or another process could
+// go on in another direction: undo what this one builds on, or build on what this one undoes.
 func (p Plan) Next(id string, i Instance, e Event, now time.Time) (Instance, []Command) {
 	i = i.clone()
 	if i.Status.Final() {
 		return i, nil
 	}
+	if e.Signal || e.Kind == Signaled {
+		p.signal(&i)
+	}
 	switch e.Kind {
 	case Resumed:
-		p.resume(&i)
+		i = i.WithoutCalls()
 	case Lost:
 		p.lose(&i)
 	case Returned:
 		p.returned(id, &i, e, now)
-	case Signaled:
-		if i.Waiting(p) {
-			i.Steps[0].signaled = true
-		}
 	case OperatorRetry:
 		p.retry(&i, now)
 	case OperatorCompensate:
@@ -103,13 +112,14 @@ func (p Plan) Next(id string, i Instance, e Event, now time.Time) (Instance, []C
 		p.skip(&i)
 	case OperatorResolve:
 		i.Status, i.Problem = Resolved, e.Reason
+	case Signaled, Elapsed:
 	}
 	p.settle(&i, now)
 	return i, p.commands(&i, now)
 }
 
-// Wake returns when the instance wants to be resumed if nothing else happens; zero for never, a time
-// long past for at once.
+// Wake returns when the instance wants to know that time has passed, if nothing else happens; zero for
+// never, a time long past for at once. Calls on their way are not waited for.
 func (p Plan) Wake(i Instance) time.Time {
 	if i.Status.Final() || i.Status == NeedsOperator {
 		return time.Time{}
@@ -124,7 +134,7 @@ func (p Plan) Wake(i Instance) time.Time {
 		}
 	}
 	for _, s := range i.Steps {
-		if !s.calling && (s.State == StepPending || s.State == StepVerifying || s.State == StepUndoing) {
+		if !s.calling && s.State.open() {
 			sooner(s.NotBefore)
 		}
 	}
@@ -139,9 +149,10 @@ func (p Plan) CanCompensate(i Instance) bool {
 	return !i.Status.Final() && !i.Backward && i.Stage <= p.pivot()
 }
 
-// bounded tells whether the deadline applies: the saga can be undone.
+// bounded tells whether the deadline is still to come into force: the saga can be undone, and nobody
+// has decided that yet.
 func (p Plan) bounded(i Instance) bool {
-	return !i.Deadline.IsZero() && p.CanCompensate(i)
+	return !i.Deadline.IsZero() && i.Reason == "" && p.CanCompensate(i)
 }
 
 // enter begins with the stage at hand.
@@ -157,104 +168,58 @@ func (p Plan) enter(i *Instance, now time.Time) {
 	}
 }
 
-func (p Plan) resume(i *Instance) {
-	for n := range i.Steps {
-		i.Steps[n].calling = false
+// signal notes that what the wait at hand waits for is there.
+func (p Plan) signal(i *Instance) {
+	if i.Waiting(p) && p.Stages[i.Stage].Steps[0].Kind == KindWait {
+		i.Steps[0].signaled = true
 	}
 }
 
 // lose counts the calls that may have been made: a step that ends its process each time must not be
-// tried for ever.
+// tried for ever. A wait may have been called if its signal is there; in doubt only its outcome is.
 func (p Plan) lose(i *Instance) {
-	p.resume(i)
 	for n := range i.Steps {
 		s, plan := &i.Steps[n], p.Stages[i.Stage].Steps[n]
-		if plan.Kind != KindStep && plan.Kind != KindPivot {
+		s.calling = false
+		if !s.State.open() || plan.Kind == KindTimer && s.State == StepPending {
 			continue
 		}
-		switch s.State {
-		case StepPending:
-			s.Attempts, s.Unknown = s.Attempts+1, true
-			if plan.Retry.exhausted(s.Attempts) {
-				p.giveUp(s, plan)
+		s.Unknown = s.Unknown || s.State == StepPending
+		if plan.Kind == KindWait && s.State == StepPending {
+			if !s.signaled {
+				continue
 			}
-		case StepVerifying, StepUndoing: // repeating them is bounded by who loses processes over them
-			s.Attempts++
+			s.NotBefore = time.Time{}
 		}
+		i.Problem = cmp.Or(i.Problem, plan.nameOf(s.State)+": the result of an attempt is lost")
+		s.fail(plan, false)
 	}
 }
 
 func (p Plan) returned(id string, i *Instance, e Event, now time.Time) {
+	if e.Stage != i.Stage || e.Step >= len(i.Steps) || i.Steps[e.Step].State != e.Call.during() {
+		return // what has become of the step meanwhile stands
+	}
 	s, plan := &i.Steps[e.Step], p.Stages[i.Stage].Steps[e.Step]
 	s.calling = false
 	if e.Class == ClassOK {
-		i.FailingSince, i.Problem = time.Time{}, ""
-	} else {
-		i.Problem = fmt.Sprintf("%s: %s", cmp.Or(plan.Name, plan.Undo), e.Error)
-		if e.Call == CallUndo {
-			i.Problem = fmt.Sprintf("%s: %s", plan.Undo, e.Error)
+		i.FailingSince = time.Time{}
+		if e.Call != CallVerify || e.Happened {
+			i.Problem = ""
 		}
-		if i.FailingSince.IsZero() {
-			i.FailingSince = now
-		}
-	}
-	policy := plan.Retry
-	switch {
-	case e.Call == CallUndo && s.State == StepUndoing:
-		if e.Class == ClassOK {
-			s.State = StepUndone
-			return
-		}
-		policy = plan.UndoRetry
-		if e.Class == ClassRejected {
-			s.Attempts = max(s.Attempts, policy.MaxAttempts-1)
-		}
-	case e.Call == CallVerify && s.State == StepVerifying:
-		if e.Class == ClassOK {
-			s.State = StepFailed
-			if e.Happened {
-				s.State = StepDone
-			}
-			return
-		}
-	case e.Call == CallAction && s.State == StepPending:
-		switch e.Class {
-		case ClassOK:
-			s.State = StepDone
-			return
-		case ClassRejected:
-			s.State = StepFailed
-			return
-		case ClassUnknown:
-			s.Unknown = true
-		}
-	default: // what has become of the step meanwhile stands
+		s.succeed(plan, e)
 		return
 	}
-	s.Attempts++
-	s.NotBefore = now.Add(max(e.After, policy.pause(s.Attempts, id+plan.Name)))
-	if !policy.exhausted(s.Attempts) && !(e.Call == CallUndo && e.Class == ClassRejected) {
-		return
+	i.Problem = fmt.Sprintf("%s: %s", plan.nameOf(s.State), e.Error)
+	if i.FailingSince.IsZero() {
+		i.FailingSince = now
 	}
-	switch s.State {
-	case StepPending:
-		p.giveUp(s, plan)
-	case StepVerifying:
-		s.State = StepUncertain
-	default:
-		i.Status = NeedsOperator
+	if e.Call == CallAction && e.Class == ClassUnknown {
+		s.Unknown = true
 	}
-}
-
-// giveUp ends the attempts at a step. What its outcome is may still have to be asked.
-func (p Plan) giveUp(s *Progress, plan PlanStep) {
-	switch {
-	case !s.Unknown:
-		s.State = StepFailed
-	case plan.Verify:
-		*s = Progress{State: StepVerifying, Unknown: true}
-	default:
-		s.State = StepUncertain
+	s.fail(plan, e.Class == ClassRejected && e.Call != CallVerify)
+	if s.State == e.Call.during() {
+		s.NotBefore = now.Add(max(e.After, plan.policy(s.State).pause(s.Attempts, id+plan.Name)))
 	}
 }
 
@@ -275,24 +240,31 @@ func (p Plan) settle(i *Instance, now time.Time) {
 
 func (p Plan) settleForward(i *Instance, now time.Time) {
 	p.passTime(i, now)
-	in := func(states ...StepState) bool {
-		return slices.ContainsFunc(i.Steps, func(s Progress) bool { return slices.Contains(states, s.State) })
+	if i.Stage <= p.pivot() {
+		p.decide(i, now)
 	}
 	switch {
-	case in(StepFailed, StepUncertain):
-		i.Reason = cmp.Or(i.Reason, i.Problem)
-	case p.bounded(*i) && !now.Before(i.Deadline):
-		i.Reason = cmp.Or(i.Reason, "deadline exceeded")
-	}
-	if i.Reason != "" {
-		p.abandon(i)
-	}
-	switch {
-	case in(StepPending, StepVerifying):
-	case in(StepFailed, StepUncertain), i.Reason != "" && i.Stage < p.pivot():
+	case i.has(StepPending, StepVerifying):
+	case i.has(StepFailed, StepUncertain), i.Reason != "" && i.Stage < p.pivot():
 		p.turn(i)
 	default:
 		p.advance(i, now)
+	}
+}
+
+// decide ends a stage that can be undone when one of its steps has failed, or the saga is out of time:
+// no further attempts are made. Calls on their way are waited for.
+func (p Plan) decide(i *Instance, now time.Time) {
+	switch {
+	case i.has(StepFailed, StepUncertain):
+		i.Reason = cmp.Or(i.Reason, i.Problem, "a step has failed")
+	case p.bounded(*i) && !now.Before(i.Deadline):
+		i.Reason = "deadline exceeded"
+	}
+	for n := range i.Steps {
+		if s := &i.Steps[n]; i.Reason != "" && s.State == StepPending && !s.calling {
+			s.giveUp(p.Stages[i.Stage].Steps[n])
+		}
 	}
 }
 
@@ -300,7 +272,7 @@ func (p Plan) settleForward(i *Instance, now time.Time) {
 func (p Plan) advance(i *Instance, now time.Time) {
 	i.Reason = ""
 	if i.Stage == len(p.Stages)-1 {
-		i.Status = Completed
+		i.Status, i.Problem = Completed, ""
 		return
 	}
 	i.Stage++
@@ -314,32 +286,21 @@ func (p Plan) passTime(i *Instance, now time.Time) {
 		if s.State != StepPending || s.signaled || now.Before(s.NotBefore) {
 			continue
 		}
-		switch plan.Kind {
-		case KindTimer:
+		switch {
+		case plan.Kind == KindTimer:
 			s.State = StepDone
-		case KindWait:
-			if s.Attempts == 0 {
-				s.State = StepFailed
-				i.Problem = plan.Name + ": nothing came in time"
-			}
-		}
-	}
-}
-
-// abandon makes no further attempts at the stage at hand. Calls on their way are waited for.
-func (p Plan) abandon(i *Instance) {
-	for n := range i.Steps {
-		if s := &i.Steps[n]; s.State == StepPending && !s.calling {
-			p.giveUp(s, p.Stages[i.Stage].Steps[n])
+		case plan.Kind == KindWait && s.Attempts > 0: // the signal has gone
+			s.Attempts, s.NotBefore = 0, now.Add(plan.Timeout)
+		case plan.Kind == KindWait:
+			i.Problem = plan.Name + ": nothing came in time"
+			s.giveUp(plan)
 		}
 	}
 }
 
 // turn begins to undo the saga, if it can be undone.
 func (p Plan) turn(i *Instance) {
-	stage := p.Stages[i.Stage]
-	uncertainPivot := stage.Steps[0].Kind == KindPivot && i.Steps[0].State == StepUncertain
-	if i.Stage > p.pivot() || uncertainPivot {
+	if i.Stage > p.pivot() || i.Stage == p.pivot() && i.has(StepUncertain) {
 		i.Status = NeedsOperator
 		return
 	}
@@ -347,7 +308,7 @@ func (p Plan) turn(i *Instance) {
 	i.FailingSince = time.Time{}
 	for n := range i.Steps {
 		state := StepUndone
-		if s := i.Steps[n].State; stage.Steps[n].Undo != "" && (s == StepDone || s == StepUncertain) {
+		if s := i.Steps[n].State; p.Stages[i.Stage].Steps[n].Undo != "" && (s == StepDone || s == StepUncertain) {
 			state = StepUndoing
 		}
 		i.Steps[n] = Progress{State: state}
@@ -355,10 +316,13 @@ func (p Plan) turn(i *Instance) {
 }
 
 func (p Plan) settleBackward(i *Instance) {
-	if slices.ContainsFunc(i.Steps, func(s Progress) bool { return s.State != StepUndone }) {
+	switch {
+	case i.has(StepUndoing):
 		return
-	}
-	if i.Stage == 0 {
+	case i.has(StepUndoFailed):
+		i.Status = NeedsOperator
+		return
+	case i.Stage == 0:
 		i.Status, i.Problem = Compensated, ""
 		return
 	}
@@ -372,63 +336,6 @@ func (p Plan) settleBackward(i *Instance) {
 	}
 }
 
-// retry gives every step of the stage at hand all its attempts again.
-func (p Plan) retry(i *Instance, now time.Time) {
-	i.proceed()
-	for n := range i.Steps {
-		s, plan := &i.Steps[n], p.Stages[i.Stage].Steps[n]
-		switch s.State {
-		case StepFailed, StepUncertain:
-			*s = Progress{Unknown: s.State == StepUncertain || s.Unknown}
-			if plan.Kind == KindWait {
-				s.NotBefore = now.Add(plan.Timeout)
-			}
-		case StepPending, StepVerifying, StepUndoing:
-			if plan.Kind == KindStep || plan.Kind == KindPivot || s.State == StepUndoing {
-				s.Attempts, s.NotBefore = 0, time.Time{}
-			}
-		}
-	}
-}
-
-// compensate takes the word of the operator for it that a pivot with an unknown outcome has not
-// happened.
-func (p Plan) compensate(i *Instance, reason string) {
-	if !p.CanCompensate(*i) {
-		return
-	}
-	if i.Status == NeedsOperator {
-		i.proceed()
-		for n := range i.Steps {
-			if i.Steps[n].State == StepUncertain {
-				i.Steps[n].State = StepFailed
-			}
-		}
-	}
-	i.Reason = reason
-}
-
-func (p Plan) skip(i *Instance) {
-	i.proceed()
-	done := StepDone
-	if i.Backward {
-		done = StepUndone
-	}
-	for n := range i.Steps {
-		if i.Steps[n].State != done {
-			i.Steps[n] = Progress{State: done}
-		}
-	}
-}
-
-// proceed goes on in the direction in which the saga was going.
-func (i *Instance) proceed() {
-	i.Status, i.FailingSince = Compensating, time.Time{}
-	if !i.Backward {
-		i.Status, i.Reason = Running, ""
-	}
-}
-
 // commands asks for the calls that are due.
 func (p Plan) commands(i *Instance, now time.Time) []Command {
 	if i.Status.Final() || i.Status == NeedsOperator {
@@ -437,28 +344,11 @@ func (p Plan) commands(i *Instance, now time.Time) []Command {
 	var commands []Command
 	for n := range i.Steps {
 		s, plan := &i.Steps[n], p.Stages[i.Stage].Steps[n]
-		if s.calling {
+		if s.calling || !s.due(plan, now) {
 			continue
 		}
-		due := !now.Before(s.NotBefore)
-		var kind CallKind
-		switch s.State {
-		case StepPending:
-			if plan.Kind == KindTimer || plan.Kind == KindWait && !s.signaled {
-				continue
-			}
-			due = due || plan.Kind == KindWait && s.Attempts == 0
-		case StepVerifying:
-			kind = CallVerify
-		case StepUndoing:
-			kind = CallUndo
-		default:
-			continue
-		}
-		if due {
-			s.calling = true
-			commands = append(commands, Command{Step: n, Kind: kind, Attempt: s.Attempts + 1})
-		}
+		s.calling = true
+		commands = append(commands, Command{Stage: i.Stage, Step: n, Kind: s.State.call(), Attempt: s.Attempts + 1})
 	}
 	return commands
 }

@@ -52,6 +52,22 @@ type PlanStep struct {
 	UndoRetry Policy        `json:"undo_retry"`
 }
 
+// policy says how often what the state asks for is tried again.
+func (s PlanStep) policy(state StepState) Policy {
+	if state == StepUndoing {
+		return s.UndoRetry
+	}
+	return s.Retry
+}
+
+// nameOf returns the name of what the state asks for.
+func (s PlanStep) nameOf(state StepState) string {
+	if state == StepUndoing {
+		return s.Undo
+	}
+	return s.Name
+}
+
 // Shape identifies what instances in flight depend on: the names, kinds and order of steps. A
 // definition whose shape changes needs a new version; timeouts and policies may change without one.
 func (p Plan) Shape() string {
@@ -68,7 +84,9 @@ func (p Plan) Shape() string {
 // pivot returns the index of the pivot's stage, or the number of stages without one: then every stage
 // can be undone.
 func (p Plan) pivot() int {
-	i := slices.IndexFunc(p.Stages, func(s PlanStage) bool { return s.Steps[0].Kind == KindPivot })
+	i := slices.IndexFunc(p.Stages, func(s PlanStage) bool {
+		return len(s.Steps) > 0 && s.Steps[0].Kind == KindPivot
+	})
 	if i < 0 {
 		return len(p.Stages)
 	}
@@ -87,8 +105,11 @@ func (p Plan) Validate() error {
 	if p.Version < 1 {
 		bad("version %d is below 1", p.Version)
 	}
-	if p.Timeout < 0 || p.StuckAfter <= 0 {
-		bad("a timeout is negative")
+	if p.Timeout < 0 {
+		bad("timeout %s is negative", p.Timeout)
+	}
+	if p.StuckAfter <= 0 {
+		bad("stuck after %s is not positive", p.StuckAfter)
 	}
 	if len(p.Stages) == 0 {
 		bad("it has no steps")
@@ -103,7 +124,7 @@ func (p Plan) Validate() error {
 
 func (p Plan) validateSteps() (errs []error) {
 	seen := map[string]bool{}
-	name := func(n string) {
+	use := func(n string) {
 		if !validName.MatchString(n) {
 			errs = append(errs, fmt.Errorf("step name %q is not made of lower-case letters, digits and dashes", n))
 		}
@@ -119,10 +140,10 @@ func (p Plan) validateSteps() (errs []error) {
 		}
 		for _, s := range stage.Steps {
 			if s.Kind != KindUndo {
-				name(s.Name)
+				use(s.Name)
 			}
 			if s.Undo != "" {
-				name(s.Undo)
+				use(s.Undo)
 			}
 			if s.Kind == KindPivot {
 				pivots++
@@ -140,14 +161,23 @@ func (p Plan) validateSteps() (errs []error) {
 
 func (s PlanStep) validate(parallel bool, stage, pivot int) error {
 	errs := []error{s.Retry.validate(), s.UndoRetry.validate()}
+	switch s.Kind {
+	case KindStep, KindPivot, KindWait:
+	case KindUndo, KindTimer:
+		if s.Verify {
+			errs = append(errs, errors.New("there is nothing to verify"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("kind %q is unknown; a parallel group holds steps only", s.Kind))
+	}
 	if s.Timeout <= 0 && s.Kind != KindUndo {
 		errs = append(errs, errors.New("its timeout is not positive"))
 	}
 	if s.Undo != "" && stage >= pivot {
 		errs = append(errs, errors.New("nothing is undone from the pivot on"))
 	}
-	if s.Kind == KindUndo && s.Undo == "" {
-		errs = append(errs, errors.New("it does nothing"))
+	if s.Kind == KindUndo && s.Undo != s.Name {
+		errs = append(errs, fmt.Errorf("its undo is named %q", s.Undo))
 	}
 	if parallel && s.Kind != KindStep {
 		errs = append(errs, fmt.Errorf("a %s cannot run in parallel", s.Kind))

@@ -15,11 +15,11 @@ type Policy struct {
 	MaxAttempts int `json:"max_attempts,omitempty"`
 	// Initial is the pause after the first attempt; default 100ms. Each further pause is twice as long.
 	Initial time.Duration `json:"initial,omitempty"`
-	// Max bounds the pause; default 30s.
+	// Max bounds the pause; default 30s, or Initial if that is longer.
 	Max time.Duration `json:"max,omitempty"`
 }
 
-// jitter is the part of a pause by which it varies, so that sagas that failed together do not come
+// jitter is the part of a pause by which it may be shorter, so that sagas that failed together do not come
 // back together.
 const jitter = 0.25
 
@@ -50,6 +50,6 @@ func (p Policy) pause(attempts int, salt string) time.Duration {
 	pause = min(pause, float64(p.Max))
 	h := fnv.New64a()
 	fmt.Fprint(h, salt, attempts)
-	spread := float64(h.Sum64()%1024)/1024*2 - 1 // [-1, 1)
-	return time.Duration(pause * (1 + jitter*spread))
+	spread := float64(h.Sum64()%1024) / 1024 // [0, 1)
+	return time.Duration(pause * (1 - jitter*spread))
 }
