@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/slipwayhq/slipway/platform/saga"
@@ -38,7 +38,6 @@ func BenchmarkRunner(b *testing.B) {
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
 			go func() { done <- r.Run(ctx) }()
-			begin(b, pool, d, nothing{})
 			var clientsDone sync.WaitGroup
 			work := make(chan struct{}, b.N)
 			for range b.N {
@@ -54,8 +53,7 @@ func BenchmarkRunner(b *testing.B) {
 						mu.Lock()
 						waiting[id] = over
 						mu.Unlock()
-						_ = inTx(pool, func(ctx context.Context, tx pgx.Tx) error { return sagapg.Start(ctx, tx, d, id, nothing{}) })
-						r.Wake()
+						assert.NoError(b, sagapg.Launch(ctx, r, d, id, nothing{}))
 						<-over
 					}
 				})

@@ -41,8 +41,7 @@ type signal struct {
 // others. LIMIT is a literal, or the plan could be a sort of all that wait. What a dead
 // worker leaves comes first, then what is due, then what a signal has come for. A claim
 // that a crash of the database undoes harms nobody, so nobody waits for the disk.
-const claimSQL = `WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-orphaned AS MATERIALIZED (
+const claimSQL = `WITH orphaned AS MATERIALIZED (
     SELECT s.id FROM slipway.saga s WHERE s.owner = ANY ($1::bigint[]) AND s.definition = ANY ($2::int[])
     LIMIT %[1]d FOR UPDATE SKIP LOCKED),
 due AS MATERIALIZED (
@@ -55,7 +54,7 @@ signaled AS MATERIALIZED (
     LIMIT %[2]d FOR UPDATE OF s SKIP LOCKED)
 UPDATE slipway.saga s SET owner = $4, token = $5, next_run_at = NULL, claims = s.claims + CASE WHEN f.lost THEN 1 ELSE 0 END
 FROM (SELECT id, bool_or(lost) AS lost FROM (SELECT id, true AS lost FROM orphaned UNION ALL SELECT id, false FROM due
-    UNION ALL SELECT id, false FROM signaled) u, relaxed GROUP BY id) f
+    UNION ALL SELECT id, false FROM signaled) u GROUP BY id) f
 WHERE s.id = f.id
 RETURNING s.id, s.definition, f.lost, s.claims, s.stage, s.status, s.backward, s.steps, s.data, s.deadline, s.failing_since,
     s.reason, s.problem, s.headers, s.waits_for, s.created_at`
@@ -69,8 +68,12 @@ func (t *term) claim(ctx context.Context, free int) ([]*claimed, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	conn, err := t.claims.get(ctx)
+	if err != nil {
+		return nil, err
+	}
 	each := (free + len(r.ids) - 1) / len(r.ids)
-	rows, err := r.db.Query(ctx, fmt.Sprintf(claimSQL, free, each), w.deadWorkers(), r.ids, w.clock.now(), w.id, token)
+	rows, err := conn.Query(ctx, fmt.Sprintf(claimSQL, free, each), w.deadWorkers(), r.ids, w.clock.now(), w.id, token)
 	if err != nil {
 		return nil, fmt.Errorf("claim sagas: %w", missing(err))
 	}
@@ -78,7 +81,7 @@ func (t *term) claim(ctx context.Context, free int) ([]*claimed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("claim sagas: %w", missing(err))
 	}
-	return all, r.readSignals(ctx, all)
+	return all, t.readSignals(ctx, conn, all)
 }
 
 // scan reads a claimed saga. One that its definition cannot make sense of is claimed all
@@ -122,7 +125,7 @@ const signalsOfSagas = `SELECT DISTINCT ON (saga_id) saga_id, id, payload FROM s
 JOIN unnest($1::uuid[], $2::text[]) w (saga, name) ON g.saga_id = w.saga AND g.name = w.name ORDER BY saga_id, id`
 
 // readSignals reads what the sagas wait for, as far as it is there.
-func (r *Runner) readSignals(ctx context.Context, all []*claimed) error {
+func (t *term) readSignals(ctx context.Context, conn *pgx.Conn, all []*claimed) error {
 	waiting := map[uuid.UUID]*claimed{}
 	var ids []uuid.UUID
 	var names []string
@@ -135,7 +138,7 @@ func (r *Runner) readSignals(ctx context.Context, all []*claimed) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	rows, err := r.db.Query(ctx, signalsOfSagas, ids, names)
+	rows, err := conn.Query(ctx, signalsOfSagas, ids, names)
 	if err != nil {
 		return fmt.Errorf("read signals of sagas: %w", err)
 	}

@@ -27,8 +27,16 @@ type record struct {
 	waitsFor string
 	took     int64 // the signal that was taken; 0 for none
 	attempts []attempt
+	launched *launched // for one that is not there yet
 
 	stored chan error // nil, errRefused or why it could not be stored
+}
+
+// launched is what only a new saga has.
+type launched struct {
+	definition int32
+	headers    string
+	at         time.Time
 }
 
 // attempt is a line of the journal.
@@ -51,14 +59,14 @@ const maxBatch = 1000
 // journal stores records: those that come while a commit is on its way share the next one.
 // That is what makes many sagas at once cheap.
 type journal struct {
-	db      *pgxpool.Pool
+	link    link
 	worker  *worker
 	metrics *metrics
 	records chan *record
 }
 
 func newJournal(db *pgxpool.Pool, w *worker, m *metrics) *journal {
-	return &journal{db: db, worker: w, metrics: m, records: make(chan *record, maxBatch)}
+	return &journal{link: link{db: db, settings: fixedPlans}, worker: w, metrics: m, records: make(chan *record, maxBatch)}
 }
 
 // put returns when a record is stored, or errRefused, or why it could not be.
@@ -69,6 +77,7 @@ func (j *journal) put(r *record) error {
 
 // run stores until the channel is closed.
 func (j *journal) run() {
+	defer j.link.close()
 	for r := range j.records {
 		batch := []*record{r}
 		for more := true; more && len(batch) < maxBatch; {
@@ -113,7 +122,9 @@ func (j *journal) answer(batch []*record, kept map[uuid.UUID]bool, err error) {
 		case err != nil:
 			r.stored <- err
 		case !kept[r.id]:
-			j.metrics.refused.Inc()
+			if r.launched == nil {
+				j.metrics.refused.Inc()
+			}
 			r.stored <- errRefused
 		default:
 			r.stored <- nil
@@ -122,6 +133,8 @@ func (j *journal) answer(batch []*record, kept map[uuid.UUID]bool, err error) {
 }
 
 // A record is stored only where the saga still belongs to this worker, by this claim.
+// coalesce keeps the plan off the index of owners, which would find all sagas of the worker
+// for each of them.
 const (
 	updateSagas = `UPDATE slipway.saga s SET stage = t.stage, status = t.status, backward = t.backward, steps = t.steps,
     data = coalesce(t.data, s.data), failing_since = t.failing_since, reason = t.reason, problem = t.problem,
@@ -130,12 +143,17 @@ const (
 FROM (SELECT $2::timestamptz AS now, u.* FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[],
     $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[])
     AS u (id, token, stage, status, backward, steps, data, failing_since, reason, problem, waits_for, release, next_run_at)) t
-WHERE s.id = t.id AND s.token = t.token AND s.owner = $1 RETURNING s.id`
+WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1 RETURNING s.id`
+
+	launchSagas = `INSERT INTO slipway.saga (owner, id, token, data, deadline, definition, headers, created_at, updated_at)
+SELECT $1, u.*, u.created_at FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::int[], $7::text[], $8::timestamptz[])
+    AS u (id, token, data, deadline, definition, headers, created_at)
+ON CONFLICT (id) DO NOTHING RETURNING id`
 
 	finishSagas = `WITH gone AS (
     DELETE FROM slipway.saga s USING unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[], $9::text[], $10::text[])
         AS t (id, token, stage, status, backward, data, reason, problem)
-    WHERE s.id = t.id AND s.token = t.token AND s.owner = $1
+    WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1
     RETURNING s.created_at, s.definition, t.stage, t.status, t.backward, s.id, coalesce(t.data, s.data) AS data, s.headers, t.reason, t.problem)
 INSERT INTO slipway.saga_finished (finished_at, created_at, definition, stage, status, backward, id, data, headers, reason, problem)
 SELECT $2, created_at, definition, stage, status, backward, id, data, headers, reason, problem FROM gone RETURNING id`
@@ -151,6 +169,10 @@ SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::sma
 func (j *journal) store(ctx context.Context, batch []*record) (kept map[uuid.UUID]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	conn, err := j.link.get(ctx)
+	if err != nil {
+		return nil, err
+	}
 	at := j.worker.clock.now()
 	kept = make(map[uuid.UUID]bool, len(batch))
 	collect := func(rows pgx.Rows) error {
@@ -161,6 +183,9 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[uuid.UUI
 		return err
 	}
 	var b pgx.Batch
+	if l := launchedOf(batch); len(l.id) > 0 {
+		b.Queue(launchSagas, j.worker.id, l.id, l.token, l.data, l.deadline, l.definition, l.headers, l.at).Query(collect)
+	}
 	if p := progressOf(batch); len(p.id) > 0 {
 		b.Queue(updateSagas, j.worker.id, at, p.id, p.token, p.stage, p.status, p.backward, p.steps, p.data, p.failingSince,
 			p.reason, p.problem, p.waitsFor, p.release, p.next).Query(collect)
@@ -174,7 +199,7 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[uuid.UUI
 	if taken := signalsOf(batch); len(taken) > 0 {
 		b.Queue(takeSignals, taken)
 	}
-	if err := j.db.SendBatch(ctx, &b).Close(); err != nil {
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("store progress of sagas: %w", missing(err))
 	}
 	return kept, nil
@@ -207,9 +232,31 @@ func (c *columns) add(r *record) {
 	c.waitsFor = append(c.waitsFor, optional(r.waitsFor))
 }
 
+// launches are new sagas as the statement takes them.
+type launches struct {
+	id         []uuid.UUID
+	token      []int64
+	data       [][]byte
+	deadline   []*time.Time
+	definition []int32
+	headers    []string
+	at         []time.Time
+}
+
+func launchedOf(batch []*record) (l launches) {
+	for _, r := range batch {
+		if r.launched != nil {
+			l.id, l.token, l.data = append(l.id, r.id), append(l.token, r.token), append(l.data, r.data)
+			l.deadline, l.definition = append(l.deadline, optional(r.instance.Deadline)), append(l.definition, r.launched.definition)
+			l.headers, l.at = append(l.headers, r.launched.headers), append(l.at, r.launched.at)
+		}
+	}
+	return l
+}
+
 func progressOf(batch []*record) (c columns) {
 	for _, r := range batch {
-		if !r.finished {
+		if !r.finished && r.launched == nil {
 			c.add(r)
 		}
 	}

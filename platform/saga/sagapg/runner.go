@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,6 +28,7 @@ type Definition interface {
 type definition struct {
 	Definition
 	plan saga.Plan
+	id   int32
 }
 
 // Runner runs the sagas of a database, beside the runners of other processes. Create it
@@ -41,6 +43,7 @@ type Runner struct {
 	wake        chan struct{}
 	definitions map[int32]*definition
 	ids         []int32
+	current     atomic.Pointer[term] // nil while no sagas are taken on
 }
 
 // NewRunner returns a runner of the definitions. Several versions of one saga may run side
@@ -70,7 +73,7 @@ func NewRunner(
 	for _, d := range definitions {
 		plan, err := d.Plan()
 		errs = append(errs, err)
-		r.plans = append(r.plans, &definition{d, plan})
+		r.plans = append(r.plans, &definition{Definition: d, plan: plan})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("create saga runner: %w", err)
@@ -82,9 +85,30 @@ func NewRunner(
 	return r, nil
 }
 
-// Wake tells the runner that there may be something to do: call it after a commit of Start,
-// of Signal, or of an operator's action. It never blocks. Safe for concurrent use.
+// place returns where a new saga can run in this process at once, if anywhere.
+func (r *Runner) place(plan saga.Plan) (*term, *definition) {
+	if r == nil {
+		return nil, nil
+	}
+	t := r.current.Load()
+	if t == nil || t.count() >= r.cfg.Concurrency || !t.worker.trust.holds() {
+		return nil, nil
+	}
+	for _, d := range r.plans {
+		if d.plan.Name == plan.Name && d.plan.Version == plan.Version {
+			return t, d
+		}
+	}
+	return nil, nil
+}
+
+// Wake tells the runner that there may be something to do: call it after a commit of Signal
+// or of an operator's action. It never blocks. Safe for concurrent use; a nil runner does
+// nothing.
 func (r *Runner) Wake() {
+	if r == nil {
+		return
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -144,7 +168,7 @@ func (r *Runner) register(ctx context.Context) error {
 		if _, twice := definitions[id]; twice {
 			return fmt.Errorf("saga %s: version %d is defined twice", d.plan.Name, d.plan.Version)
 		}
-		definitions[id], ids = d, append(ids, id)
+		d.id, definitions[id], ids = id, d, append(ids, id)
 	}
 	r.definitions, r.ids = definitions, ids
 	return nil

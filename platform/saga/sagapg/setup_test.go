@@ -73,7 +73,10 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func begin[S any](tb testing.TB, pool *pgxpool.Pool, d *saga.Definition[S], state S) string {
 	tb.Helper()
 	id := newID()
-	require.NoError(tb, inTx(pool, func(ctx context.Context, tx pgx.Tx) error { return sagapg.Start(ctx, tx, d, id, state) }))
+	require.NoError(tb, inTx(pool, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := sagapg.Start(ctx, tx, nil, d, id, state)
+		return err
+	}))
 	return id
 }
 

@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/slipwayhq/slipway/platform/postgres"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
 	"github.com/slipwayhq/slipway/platform/saga"
 )
@@ -37,48 +39,134 @@ var (
 // now is the time of sagas: the database's clock without its jumps.
 const now = "(clock_timestamp() + (SELECT adjust FROM slipway.saga_clock))"
 
-const insertSaga = `INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at, deadline)
+const (
+	// insertDue leaves the saga to whoever claims it first.
+	insertDue = `INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at, deadline)
 SELECT $1, d.id, $4, $5, t.now, t.now, t.now, t.now + $6::interval
 FROM slipway.saga_definition d, (SELECT ` + now + ` AS now) t WHERE d.name = $2 AND d.version = $3
 ON CONFLICT (id) DO NOTHING`
 
+	// insertOwned is for a process that runs it itself.
+	insertOwned = `INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, deadline, owner, token)
+VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING`
+)
+
 // Start stores a new saga with one statement in the caller's transaction: it runs if and
-// only if that commits, on whichever process is free first. Call [Runner.Wake] after the
-// commit and it begins at once. id is a UUID of the caller's, best that of what the saga is
+// only if that commits. Call begin after the commit, and r, if it has a place free, runs the
+// saga at once; without begin, as after a crash, or without a runner in this process (r is
+// nil), another one takes it. id is a UUID of the caller's, best that of what the saga is
 // about; ErrExists, which leaves the transaction usable, says that such a saga runs
 // already. The trace context and the correlation id of ctx stay with the saga.
-func Start[S any](ctx context.Context, tx pgx.Tx, d *saga.Definition[S], id string, state S) error {
-	plan, err := d.Plan()
+func Start[S any](ctx context.Context, tx pgx.Tx, r *Runner, d *saga.Definition[S], id string, state S) (begin func(), err error) {
+	s, err := newStart(ctx, d, id, state)
+	if err != nil {
+		return nil, err
+	}
+	if t, def := r.place(s.plan); t != nil {
+		return s.own(ctx, tx, t, def)
+	}
+	if err := s.leave(ctx, tx); err != nil {
+		return nil, err
+	}
+	return r.Wake, nil
+}
+
+// Launch stores a new saga that no business change goes with, and runs it. It returns when
+// the saga is stored; sagas that are launched together share a commit. The rest is as with
+// [Start].
+func Launch[S any](ctx context.Context, r *Runner, d *saga.Definition[S], id string, state S) error {
+	s, err := newStart(ctx, d, id, state)
 	if err != nil {
 		return err
 	}
-	key, err := uuid.Parse(id)
-	if err != nil {
-		return fmt.Errorf("start saga %s: id %q is not a UUID", plan.Name, id)
+	t, def := r.place(s.plan)
+	if t == nil {
+		err := postgres.InTx(ctx, r.db, postgres.TxOptions{}, func(tx pgx.Tx) error { return s.leave(ctx, tx) })
+		r.Wake()
+		return err
 	}
-	data, err := json.Marshal(state)
+	c, err := s.claim(t, def)
 	if err != nil {
-		return fmt.Errorf("start saga %s: encode state: %w", plan.Name, err)
+		return err
 	}
-	headers, err := json.Marshal(origin(ctx))
+	return t.launch(c, s.headers)
+}
+
+func newStart[S any](ctx context.Context, d *saga.Definition[S], id string, state S) (*started, error) {
+	plan, err := d.Plan()
 	if err != nil {
-		return fmt.Errorf("start saga %s: encode headers: %w", plan.Name, err)
+		return nil, err
 	}
+	s := &started{plan: plan, carrier: origin(ctx)}
+	if s.id, err = uuid.Parse(id); err != nil {
+		return nil, fmt.Errorf("start saga %s: id %q is not a UUID", plan.Name, id)
+	}
+	if s.data, err = json.Marshal(state); err != nil {
+		return nil, fmt.Errorf("start saga %s: encode state: %w", plan.Name, err)
+	}
+	headers, err := json.Marshal(s.carrier)
+	if err != nil {
+		return nil, fmt.Errorf("start saga %s: encode headers: %w", plan.Name, err)
+	}
+	s.headers = string(headers)
+	return s, nil
+}
+
+// started is a saga that is being started.
+type started struct {
+	plan    saga.Plan
+	id      uuid.UUID
+	data    []byte
+	headers string
+	carrier propagation.MapCarrier
+}
+
+// claim is the saga as one of this process.
+func (s *started) claim(t *term, def *definition) (*claimed, error) {
+	token, err := newToken()
+	if err != nil {
+		return nil, err
+	}
+	c := &claimed{id: s.id, token: token, def: def, data: s.data, headers: s.carrier, created: t.worker.clock.now()}
+	if s.plan.Timeout > 0 {
+		c.instance.Deadline = c.created.Add(s.plan.Timeout)
+	}
+	return c, nil
+}
+
+// own stores the saga as one of this process.
+func (s *started) own(ctx context.Context, tx pgx.Tx, t *term, def *definition) (begin func(), err error) {
+	c, err := s.claim(t, def)
+	if err != nil {
+		return nil, err
+	}
+	tag, err := tx.Exec(ctx, insertOwned, s.id, def.id, s.data, s.headers, c.created, optional(c.instance.Deadline), t.worker.id, c.token)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("start saga %s: %w", s.plan.Name, missing(err))
+	case tag.RowsAffected() == 0:
+		return nil, fmt.Errorf("start saga %s %s: %w", s.plan.Name, s.id, ErrExists)
+	}
+	return func() { t.adopt(c) }, nil
+}
+
+// leave stores the saga for whoever comes first.
+func (s *started) leave(ctx context.Context, tx pgx.Tx) error {
 	var timeout any
-	if plan.Timeout > 0 {
-		timeout = plan.Timeout
+	if s.plan.Timeout > 0 {
+		timeout = s.plan.Timeout
 	}
 	for registered := false; ; registered = true {
-		tag, err := tx.Exec(ctx, insertSaga, key, plan.Name, plan.Version, data, string(headers), timeout)
+		tag, err := tx.Exec(ctx, insertDue, s.id, s.plan.Name, s.plan.Version, s.data, s.headers, timeout)
 		switch {
 		case err != nil:
-			return fmt.Errorf("start saga %s: %w", plan.Name, missing(err))
+			return fmt.Errorf("start saga %s: %w", s.plan.Name, missing(err))
 		case tag.RowsAffected() == 1:
 			return nil
 		case registered:
-			return fmt.Errorf("start saga %s %s: %w", plan.Name, id, ErrExists)
+			return fmt.Errorf("start saga %s %s: %w", s.plan.Name, s.id, ErrExists)
 		}
-		if _, err := register(ctx, tx, plan); err != nil {
+		if _, err := register(ctx, tx, s.plan); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package sagapg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,18 +18,22 @@ type term struct {
 	r       *Runner
 	worker  *worker
 	journal *journal
+	claims  link
 	life    context.Context // of everything; it ends when the worker is one no more
 	die     context.CancelCauseFunc
 	freed   chan struct{} // a place is free
 
+	stopping context.Context // it ends when no sagas are taken on any more
+
 	mu      sync.Mutex
+	closed  bool
 	running map[uuid.UUID]bool
 	runs    sync.WaitGroup
 }
 
 func newTerm(r *Runner, w *worker) *term {
 	t := &term{
-		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), freed: make(chan struct{}, 1), running: map[uuid.UUID]bool{},
+		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), claims: link{db: r.db, settings: fixedPlans + "; " + relaxedSession}, freed: make(chan struct{}, 1), running: map[uuid.UUID]bool{},
 	}
 	return t
 }
@@ -41,11 +46,16 @@ func (t *term) serve(ctx context.Context) {
 	loops.Go(t.journal.run)
 	resting := make(chan struct{})
 	loops.Go(func() { t.live(resting) })
+	t.stopping = ctx
+	t.r.current.Store(t)
 	t.take(ctx)
+	t.r.current.Store(nil)
 	t.rest()
 	close(resting)
 	close(t.journal.records)
 	loops.Wait()
+	t.claims.close()
+	t.worker.link.close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.r.cfg.Lease)
 	defer cancel()
 	if err := t.worker.leave(ctx); err != nil {
@@ -116,26 +126,57 @@ func (t *term) claimAndRun(ctx context.Context, free int) (more bool) {
 		t.r.logger.Warn("claim failed", zap.Error(err))
 	}
 	for _, c := range claimed {
-		t.begin(c.id)
-		t.runs.Go(func() {
-			defer t.end(c.id)
-			t.execute(ctx, c)
-		})
+		t.adopt(c)
 	}
 	return len(claimed) >= max(1, free/len(t.r.ids))
 }
 
 // rest waits for the runs. Calls on their way get some time to come back by themselves.
 func (t *term) rest() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
 	grace := time.AfterFunc(t.r.cfg.Grace, func() { t.die(context.DeadlineExceeded) })
 	defer grace.Stop()
 	t.runs.Wait()
 }
 
-func (t *term) begin(id uuid.UUID) {
+// adopt runs a saga of this worker. One that comes too late is free when the worker leaves.
+func (t *term) adopt(c *claimed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.running[id] = true
+	if t.closed || t.running[c.id] {
+		return
+	}
+	t.running[c.id] = true
+	t.runs.Go(func() {
+		defer t.end(c.id)
+		t.execute(t.stopping, c)
+	})
+}
+
+// launch stores a saga and runs it.
+func (t *term) launch(c *claimed, headers string) error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return errEnded
+	}
+	t.runs.Add(1) // the journal is needed until this is over
+	t.mu.Unlock()
+	defer t.runs.Done()
+	err := t.journal.put(&record{
+		id: c.id, token: c.token, instance: c.instance, data: c.data, stored: make(chan error, 1),
+		launched: &launched{definition: c.def.id, headers: headers, at: c.created},
+	})
+	if errors.Is(err, errRefused) {
+		err = ErrExists
+	}
+	if err != nil {
+		return fmt.Errorf("start saga %s %s: %w", c.def.plan.Name, c.id, err)
+	}
+	t.adopt(c)
+	return nil
 }
 
 func (t *term) end(id uuid.UUID) {

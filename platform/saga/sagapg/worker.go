@@ -20,6 +20,7 @@ var errEnded = errors.New("the worker was taken for dead")
 // uses it, but for id, clock, trust and deadWorkers.
 type worker struct {
 	db     *pgxpool.Pool
+	link   link // of the signs of life
 	cfg    Config
 	logger *zap.Logger
 	id     int64
@@ -40,7 +41,7 @@ type sighting struct {
 
 // join makes the process a worker. It is one with a new id each time.
 func join(ctx context.Context, db *pgxpool.Pool, cfg Config, definitions []int32, logger *zap.Logger) (*worker, error) {
-	w := &worker{db: db, cfg: cfg, logger: logger, clock: &clock{}, seen: map[int64]sighting{}}
+	w := &worker{db: db, link: link{db: db, settings: relaxedSession}, cfg: cfg, logger: logger, clock: &clock{}, seen: map[int64]sighting{}}
 	asked := time.Now()
 	var t time.Time
 	var adjust string
@@ -57,8 +58,7 @@ func join(ctx context.Context, db *pgxpool.Pool, cfg Config, definitions []int32
 
 // beat gives a sign of life and reads those of the others. What it writes may be lost in a
 // crash of the database: nobody waits for the disk.
-const beatSQL = `WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-beat AS (UPDATE slipway.saga_worker SET beats = beats + 1, seen_at = clock_timestamp() FROM relaxed
+const beatSQL = `WITH beat AS (UPDATE slipway.saga_worker SET beats = beats + 1, seen_at = clock_timestamp()
     WHERE id = $1 AND ended_at IS NULL RETURNING id)
 SELECT w.id, w.beats, w.ended_at IS NOT NULL, EXISTS (SELECT FROM beat), ` + now + `, c.adjust::text
 FROM slipway.saga_worker w, slipway.saga_clock c`
@@ -68,7 +68,11 @@ func (w *worker) beat(ctx context.Context) error {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Lease)
 	defer cancel()
-	rows, err := w.db.Query(ctx, beatSQL, w.id)
+	conn, err := w.link.get(ctx)
+	if err != nil {
+		return fmt.Errorf("give a sign of life: %w", err)
+	}
+	rows, err := conn.Query(ctx, beatSQL, w.id)
 	if err != nil {
 		return fmt.Errorf("give a sign of life: %w", err)
 	}
