@@ -43,8 +43,14 @@ func TestOpen(t *testing.T) {
 	t.Run("what is no amount is refused", func(t *testing.T) {
 		t.Parallel()
 		for _, m := range []domain.Money{
-			{}, {Currency: "EUR"}, {Currency: "EUR", Minor: -1}, {Currency: "EUR", Minor: domain.MaxAmount + 1},
-			{Currency: "EUR", Minor: math.MinInt64}, {Currency: "eur", Minor: 1}, {Currency: "EURO", Minor: 1}, {Currency: "E1R", Minor: 1},
+			{},
+			{Currency: "EUR"},
+			{Currency: "EUR", Minor: -1},
+			{Currency: "EUR", Minor: domain.MaxAmount + 1},
+			{Currency: "EUR", Minor: math.MinInt64},
+			{Currency: "eur", Minor: 1},
+			{Currency: "EURO", Minor: 1},
+			{Currency: "E1R", Minor: 1},
 		} {
 			_, err := domain.Open(domain.NewPayment{ID: "p-1", Amount: m}, start)
 			require.ErrorIs(t, err, domain.ErrInvalidAmount, "%v", m)
