@@ -32,6 +32,11 @@ type Result struct {
 	Data     []byte        // the state after the call; nil if it has not changed
 }
 
+// ResultOf returns what has come of a call that ended with err, nil for success.
+func ResultOf(err error) Result {
+	return Result{Class: ClassOf(err), Err: err, After: retryAfter(err)}
+}
+
 // Event returns the result as an event of the machine.
 func (r Result) Event(c Command) Event {
 	e := Event{
@@ -86,10 +91,11 @@ func (d *Definition[S]) Invoke(ctx context.Context, v Invocation) (r Result) {
 			return Result{Class: ClassRetryable, Err: fmt.Errorf("decode state: %w", err)}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, plan.callTimeout())
+	ctx, cancel := context.WithTimeout(ctx, plan.CallTimeout())
 	defer cancel()
 	happened, err := stage.call(ctx, v.Kind, c)
-	r = Result{Class: ClassOf(err), Err: err, After: retryAfter(err), Happened: happened && err == nil}
+	r = ResultOf(err)
+	r.Happened = happened && err == nil
 	if err != nil && ctx.Err() != nil {
 		r.Class = ClassUnknown
 	}
@@ -102,8 +108,8 @@ func (d *Definition[S]) Invoke(ctx context.Context, v Invocation) (r Result) {
 	return r
 }
 
-// callTimeout bounds one call.
-func (s PlanStep) callTimeout() time.Duration {
+// CallTimeout returns what bounds one call: the step's timeout, unless that says how long it takes.
+func (s PlanStep) CallTimeout() time.Duration {
 	if s.Kind == KindWait || s.Kind == KindTimer {
 		return DefaultTimeout
 	}

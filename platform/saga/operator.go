@@ -2,7 +2,8 @@ package saga
 
 import "time"
 
-// retry gives the steps of the stage at hand all their attempts again.
+// retry gives the steps of the stage at hand all their attempts again. What a decision to undo the saga
+// has ended before stays so.
 func (p Plan) retry(i *Instance, now time.Time) {
 	stopped := i.Status == NeedsOperator
 	if stopped {
@@ -16,10 +17,8 @@ func (p Plan) retry(i *Instance, now time.Time) {
 		s, plan := &i.Steps[n], p.Stages[i.Stage].Steps[n]
 		switch s.State {
 		case StepFailed, StepUncertain:
-			if stopped || i.Stage > p.pivot() { // else it is why the saga is about to be undone
-				*s = Progress{Unknown: s.Unknown || s.State == StepUncertain}
-				s.again(plan, now)
-			}
+			*s = Progress{Unknown: s.Unknown || s.State == StepUncertain}
+			s.again(plan, now)
 		case StepUndoFailed:
 			*s = Progress{State: StepUndoing}
 		case StepPending, StepVerifying, StepUndoing:

@@ -86,7 +86,7 @@ func randomPolicy(rng *rand.Rand) saga.Policy {
 
 // randomRates returns a world between a calm and a hostile one.
 func randomRates(rng *rand.Rand) rates {
-	level := [...]float64{0, 0.02, 0.1, 0.3}[rng.IntN(4)]
+	level := [...]float64{0.01, 0.1, 0.3, 0.7}[rng.IntN(4)]
 	part := func(most float64) float64 { return rng.Float64() * most * level }
 	return rates{
 		reject: part(0.5), retryable: part(1), unknown: part(1), lostReply: part(1), slow: part(1),

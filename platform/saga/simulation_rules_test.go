@@ -7,7 +7,7 @@ import (
 )
 
 // inspect holds the rules that are true after each event.
-func (s *schedule) inspect(r *runner, e saga.Event, i saga.Instance, commands []saga.Command) {
+func (s *schedule) inspect(r *runner, i saga.Instance, commands []saga.Command) {
 	ended := i.Status.Final() || i.Status == saga.NeedsOperator
 	wake := s.plan.Wake(i)
 	switch {
@@ -23,14 +23,23 @@ func (s *schedule) inspect(r *runner, e saga.Event, i saga.Instance, commands []
 		s.fail("it is undone for no reason")
 	case r.inst.Backward && !i.Backward:
 		s.fail("it turned back twice")
+	case s.decided(r.inst) && i.Reason == "":
+		s.fail("a decision to undo it is forgotten")
+	case !i.Backward && i.Stage > s.pivot && i.Reason != "":
+		s.fail("it is to be undone after the pivot")
 	case i.Status == saga.NeedsOperator && i.Busy():
 		s.fail("an operator is needed while calls are on their way")
 	case i.Status == saga.Running && !i.Deadline.IsZero() && !s.now.Before(i.Deadline) && i.Stage <= s.pivot && i.Reason == "":
 		s.fail("the deadline was missed")
 	}
-	if e.Kind == saga.Returned && i.Backward && !r.inst.Backward && i.Reason == "deadline exceeded" || !i.Deadline.IsZero() && i.Backward {
-		s.tally.ups++
+	if i.Backward && !r.inst.Backward && i.Reason == "deadline exceeded" {
+		s.tally.tooLate++
 	}
+}
+
+// decided tells whether a saga that goes forward is to be undone.
+func (s *schedule) decided(i saga.Instance) bool {
+	return i.Status == saga.Running && i.Stage < s.pivot && i.Reason != ""
 }
 
 // inspectCall holds the rules of calls. What a process does that another one has taken over from is not
@@ -41,13 +50,16 @@ func (s *schedule) inspectCall(r *runner, c saga.Command, at time.Time) {
 	if r.flying[c.Stage][c.Step] > 0 && !s.skipped {
 		s.fail("%s is called while a call of it is on its way", name)
 	}
-	if r.token != s.token {
-		s.tally.staleCalls++
-		return
-	}
 	policy := step.Retry
 	if c.Kind == saga.CallUndo {
 		policy = step.UndoRetry
+	}
+	if failed := r.failed[c.Stage][c.Step][c.Kind]; !failed.IsZero() && at.Sub(failed) < policy.Initial/2 {
+		s.fail("%s is called again without a pause", name)
+	}
+	if r.token != s.token {
+		s.tally.staleCalls++
+		return
 	}
 	p.calls[c.Kind]++
 	switch {
@@ -131,5 +143,5 @@ func (t *tally) add(o tally) {
 	t.late += o.late
 	t.barred += o.barred
 	t.verified += o.verified
-	t.ups += o.ups
+	t.tooLate += o.tooLate
 }

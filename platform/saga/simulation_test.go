@@ -58,7 +58,7 @@ func TestSimulation(t *testing.T) {
 		"completed": sum.completed, "compensated": sum.compensated, "operators": sum.operators, "resolved": sum.resolved,
 		"skipped": sum.skipped, "crashes": sum.crashes, "takeovers": sum.takeovers, "refused records": sum.refused,
 		"calls of stale runners": sum.staleCalls, "late answers": sum.late, "barred calls": sum.barred,
-		"verifications": sum.verified, "undone sagas after the deadline": sum.ups,
+		"verifications": sum.verified, "missed deadlines": sum.tooLate,
 	} {
 		require.Positive(t, seen, "the schedules never came to this: %s", what)
 	}
@@ -131,18 +131,31 @@ func (s *schedule) begin() {
 			s.after(s.upTo(10*time.Second), nil, func() { s.operate(kind) })
 		}
 	}
+	if s.chance(s.rates.operator) {
+		s.after(s.upTo(10*time.Second), nil, s.stray)
+	}
 	first, commands := s.plan.Start("id", s.now)
 	s.token = 1
 	r := &runner{token: 1, inst: first}
 	s.owner = r
 	s.stored = saga.Instance{Steps: make([]saga.Progress, len(s.plan.Stages[0].Steps)), Deadline: first.Deadline}
 	r.known = s.stored
-	s.inspect(r, saga.Event{}, first, commands)
+	s.inspect(r, first, commands)
 	s.record(r)
 	for _, c := range commands {
 		s.call(r, c, s.now)
 	}
 	s.rest(r)
+}
+
+// stray is a signal that nothing waits for.
+func (s *schedule) stray() {
+	r := s.owner
+	if r.dead || r.asleep.After(s.now) || s.plan.Stages[r.inst.Stage].Steps[0].Kind == saga.KindWait {
+		return
+	}
+	s.logf("stray signal")
+	s.feed(r, saga.Event{Kind: saga.Signaled})
 }
 
 // operate is an operator who does not know what goes on.
@@ -171,7 +184,7 @@ func (s *schedule) command(kind saga.EventKind) {
 				s.parts[n][m].calls = [3]int{}
 			}
 		}
-		s.owner.told = 0
+		s.owner.told, s.owner.failed = 0, [8][3][3]time.Time{}
 	}
 	if s.stored.Status == saga.NeedsOperator {
 		s.claim(kind)

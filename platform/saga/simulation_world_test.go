@@ -25,11 +25,12 @@ type runner struct {
 	inst   saga.Instance
 	known  saga.Instance // as it has stored or read it last
 	dead   bool
-	asleep time.Time // stopped until then, and knows nothing of it
-	amid   func()    // what it does next when it has stopped amid something
-	wakes  int       // which of its alarms counts
-	told   uint64    // stages whose signal it was told of
-	flying [8][3]int // calls on their way by stage and step
+	asleep time.Time          // stopped until then, and knows nothing of it
+	amid   func()             // what it does next when it has stopped amid something
+	wakes  int                // which of its alarms counts
+	told   uint64             // stages whose signal it was told of
+	flying [8][3]int          // calls on their way by stage and step
+	failed [8][3][3]time.Time // when a call failed last, by stage, step and kind
 }
 
 // item is something that happens at a time, in a process or, without one, outside of all.
@@ -70,8 +71,8 @@ type rates struct {
 
 // tally counts what a schedule has seen, so that a simulation of nothing does not pass.
 type tally struct {
-	completed, compensated, operators, resolved, skipped                 int
-	crashes, takeovers, refused, staleCalls, late, barred, verified, ups int
+	completed, compensated, operators, resolved, skipped                     int
+	crashes, takeovers, refused, staleCalls, late, barred, verified, tooLate int
 }
 
 func (s *schedule) logf(format string, args ...any) {
@@ -170,7 +171,7 @@ func (s *schedule) claimLater(d time.Duration, kind saga.EventKind) {
 func (s *schedule) feed(r *runner, e saga.Event) {
 	at := s.now
 	inst, commands := s.plan.Next("id", r.inst, e, at)
-	s.inspect(r, e, inst, commands)
+	s.inspect(r, inst, commands)
 	r.inst = inst
 	s.interrupted(r, func() {
 		if !s.record(r) {
@@ -284,10 +285,7 @@ func (s *schedule) send(stage int) {
 // call makes a call: the request takes its time, and so does the answer.
 func (s *schedule) call(r *runner, c saga.Command, at time.Time) {
 	s.inspectCall(r, c, at)
-	timeout := s.plan.Stages[c.Stage].Steps[c.Step].Timeout
-	if k := s.plan.Stages[c.Stage].Steps[c.Step].Kind; k == saga.KindWait || k == saga.KindTimer {
-		timeout = time.Second
-	}
+	timeout := s.plan.Stages[c.Stage].Steps[c.Step].CallTimeout()
 	there, back := s.upTo(50*time.Millisecond), s.upTo(50*time.Millisecond)
 	if s.chance(s.rates.slow) {
 		there = s.upTo(8 * timeout)
@@ -324,6 +322,9 @@ func (s *schedule) interruptedAfterCall(r *runner) {
 
 func (s *schedule) reply(r *runner, c saga.Command, res saga.Result) {
 	r.flying[c.Stage][c.Step]--
+	if res.Class != saga.ClassOK {
+		r.failed[c.Stage][c.Step][c.Kind] = s.now
+	}
 	s.logf("runner %d hears of %s of %s: %s", r.token, c.Kind, s.plan.StepName(c.Stage, c), res.Class)
 	s.feed(r, res.Event(c))
 }
