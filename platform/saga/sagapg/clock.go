@@ -44,6 +44,19 @@ func (c *clock) set(t, asked time.Time, adjust string) (jump time.Duration) {
 	return 0
 }
 
+func (c *clock) adjustment() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.adjust
+}
+
+// adjusted is for the worker that has changed the adjustment: its time is the right one.
+func (c *clock) adjusted(adjust string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.adjust = adjust
+}
+
 // trust says whether a process may still believe that it runs its sagas. It is of the
 // monotonic clock of one machine. Safe for concurrent use.
 type trust struct {

@@ -108,37 +108,47 @@ func (n *run) next(e saga.Event) (commands []saga.Command) {
 func (n *run) start(commands []saga.Command) {
 	for _, c := range commands {
 		n.flying++
+		v := saga.Invocation{
+			Command: c, ID: n.id.String(), Stage: n.instance.Stage, Data: n.data, Reason: n.instance.Reason, Token: n.token,
+		}
+		if n.signal != nil {
+			v.Signal = n.signal.payload
+		}
 		if len(commands) == 1 && n.flying == 1 {
-			n.results <- n.call(c)
+			n.results <- n.call(v, n.deadline())
 			return
 		}
-		go func() { n.results <- n.call(c) }()
+		deadline := n.deadline()
+		go func() { n.results <- n.call(v, deadline) }()
 	}
 }
 
+// deadline is when calls end, beside their own timeouts; zero for never.
+func (n *run) deadline() time.Time {
+	if !n.def.plan.CanCompensate(n.instance) {
+		return time.Time{}
+	}
+	return n.instance.Deadline
+}
+
 // call makes one call.
-func (n *run) call(c saga.Command) result {
+func (n *run) call(v saga.Invocation, deadline time.Time) result {
 	plan := n.def.plan
-	step := plan.StepName(n.instance.Stage, c)
+	step := plan.StepName(v.Stage, v.Command)
 	ctx, span := n.t.r.tracer.Start(n.ctx, "saga "+plan.Name+" "+step, trace.WithAttributes(
-		attribute.String("saga.name", plan.Name), attribute.String("saga.id", n.id.String()),
-		attribute.String("saga.call", c.Kind.String()), attribute.Int("saga.attempt", c.Attempt)))
+		attribute.String("saga.name", plan.Name), attribute.String("saga.id", v.ID),
+		attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt)))
 	defer span.End()
-	if !n.instance.Deadline.IsZero() && plan.CanCompensate(n.instance) {
+	if !deadline.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, n.instance.Deadline.Sub(n.t.worker.clock.now()))
+		ctx, cancel = context.WithTimeout(ctx, deadline.Sub(n.t.worker.clock.now()))
 		defer cancel()
 	}
-	v := saga.Invocation{
-		Command: c, ID: n.id.String(), Stage: n.instance.Stage, Data: n.data, Reason: n.instance.Reason, Token: n.token,
-	}
-	if n.signal != nil {
-		v.Signal = n.signal.payload
-	}
 	began := time.Now()
-	res := result{command: c, before: n.data, Result: n.def.Invoke(ctx, v)}
+	res := result{command: v.Command, before: v.Data}
+	res.Result = n.def.Invoke(ctx, v)
 	res.attempt = attempt{
-		at: n.t.worker.clock.now(), took: time.Since(began), command: c, class: res.Class, step: step, error: text(res.Err),
+		at: n.t.worker.clock.now(), took: time.Since(began), command: v.Command, class: res.Class, step: step, error: text(res.Err),
 	}
 	if sc := span.SpanContext(); sc.HasTraceID() {
 		res.attempt.traceID = sc.TraceID().String()
@@ -146,7 +156,7 @@ func (n *run) call(c saga.Command) result {
 	if res.Err != nil {
 		span.RecordError(res.Err)
 		span.SetStatus(codes.Error, res.Class.String())
-		n.log().Warn("saga step failed", zap.String("step", step), zap.Int("attempt", c.Attempt),
+		n.log().Warn("saga step failed", zap.String("step", step), zap.Int("attempt", v.Attempt),
 			zap.Stringer("class", res.Class), zap.String("trace_id", res.attempt.traceID), zap.Error(res.Err))
 	}
 	n.t.r.metrics.observe(plan.Name, step, res.attempt)

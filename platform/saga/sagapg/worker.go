@@ -105,13 +105,17 @@ type sign struct {
 // takeOut takes a jump of the database's clock out of the time of sagas. Of the workers that
 // see it one does so; the others find another adjustment.
 func (w *worker) takeOut(ctx context.Context, jump time.Duration) error {
-	tag, err := w.db.Exec(ctx, "UPDATE slipway.saga_clock SET adjust = adjust - $1::interval WHERE adjust::text = $2", jump, w.clock.adjust)
+	var adjust string
+	err := w.db.QueryRow(ctx, `UPDATE slipway.saga_clock SET adjust = adjust - $1::interval WHERE adjust::text = $2
+		RETURNING adjust::text`, jump, w.clock.adjustment()).Scan(&adjust)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("take out a jump of the database's clock: %w", err)
 	}
-	if tag.RowsAffected() == 1 {
-		w.logger.Warn("the database's clock has jumped: the time of sagas has not", zap.Duration("by", jump))
-	}
+	w.clock.adjusted(adjust)
+	w.logger.Warn("the database's clock has jumped: the time of sagas has not", zap.Duration("by", jump))
 	return nil
 }
 
