@@ -164,6 +164,7 @@ func (p Plan) enter(i *Instance, now time.Time) {
 			i.Steps[n].State = StepDone
 		case KindWait, KindTimer:
 			i.Steps[n].NotBefore = now.Add(s.Timeout)
+		case KindStep, KindPivot:
 		}
 	}
 }

@@ -23,6 +23,7 @@ func (p Plan) retry(i *Instance, now time.Time) {
 			*s = Progress{State: StepUndoing}
 		case StepPending, StepVerifying, StepUndoing:
 			s.again(plan, now)
+		case StepDone, StepUndone:
 		}
 	}
 }

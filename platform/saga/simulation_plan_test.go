@@ -9,13 +9,24 @@ import (
 
 var (
 	stepNames = [8][3]string{
-		{"a1", "a2", "a3"}, {"b1", "b2", "b3"}, {"c1", "c2", "c3"}, {"d1", "d2", "d3"},
-		{"e1", "e2", "e3"}, {"f1", "f2", "f3"}, {"g1", "g2", "g3"}, {"h1", "h2", "h3"},
+		{"a1", "a2", "a3"},
+		{"b1", "b2", "b3"},
+		{"c1", "c2", "c3"},
+		{"d1", "d2", "d3"},
+		{"e1", "e2", "e3"},
+		{"f1", "f2", "f3"},
+		{"g1", "g2", "g3"},
+		{"h1", "h2", "h3"},
 	}
 	undoNames = [8][3]string{
-		{"undo-a1", "undo-a2", "undo-a3"}, {"undo-b1", "undo-b2", "undo-b3"}, {"undo-c1", "undo-c2", "undo-c3"},
-		{"undo-d1", "undo-d2", "undo-d3"}, {"undo-e1", "undo-e2", "undo-e3"}, {"undo-f1", "undo-f2", "undo-f3"},
-		{"undo-g1", "undo-g2", "undo-g3"}, {"undo-h1", "undo-h2", "undo-h3"},
+		{"undo-a1", "undo-a2", "undo-a3"},
+		{"undo-b1", "undo-b2", "undo-b3"},
+		{"undo-c1", "undo-c2", "undo-c3"},
+		{"undo-d1", "undo-d2", "undo-d3"},
+		{"undo-e1", "undo-e2", "undo-e3"},
+		{"undo-f1", "undo-f2", "undo-f3"},
+		{"undo-g1", "undo-g2", "undo-g3"},
+		{"undo-h1", "undo-h2", "undo-h3"},
 	}
 )
 
