@@ -17,13 +17,15 @@ const (
 	StateVoided     State = "voided"
 	StateCaptured   State = "captured"
 	StateRefunded   State = "refunded"
+
+	stateNone State = "none" // in answers about keys that are not known
 )
 
 // Charge is what the provider has under a key.
 type Charge struct {
-	Key    string `json:"key"`
+	Key    string `json:"key,omitempty"`
 	State  State  `json:"state"`
-	Amount Amount `json:"amount"`
+	Amount Amount `json:"amount,omitzero"`
 	// Reason says why the charge was declined.
 	Reason string `json:"reason,omitempty"`
 }

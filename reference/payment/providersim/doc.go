@@ -9,10 +9,10 @@
 //	GET  /ledger                     every effect so far, a JSON object a line
 //	GET, PUT /admin/faults           what goes wrong, see Faults
 //
-// Calls are idempotent by key: one that is repeated is answered with the charge and does nothing. A
-// void of a key that is not known is 404 and leaves no trace: an authorization that is still on its
-// way succeeds after it. 409 comes with the charge whose state does not allow the call, 422 means
-// another amount than that of the charge.
+// Calls are idempotent by key: one that is repeated is answered with the charge and does nothing. 404
+// comes with {"state": "none"} and means that nothing is known of the key. A void of such a key leaves
+// no trace: an authorization that is still on its way succeeds after it. 409 comes with the charge
+// whose state does not allow the call, 422 means another amount than that of the charge.
 //
 // The token of the card decides what becomes of an authorization:
 //

@@ -23,11 +23,14 @@ func answer(w http.ResponseWriter, ch Charge, err error) {
 	default: // Also a ledger that takes nothing: the call has no effect that anybody may believe in.
 		status = http.StatusInternalServerError
 	}
-	if status != http.StatusOK && status != http.StatusConflict {
+	switch status {
+	case http.StatusNotFound:
+		writeJSON(w, status, Charge{State: stateNone})
+	case http.StatusOK, http.StatusConflict:
+		writeJSON(w, status, ch)
+	default:
 		http.Error(w, err.Error(), status)
-		return
 	}
-	writeJSON(w, status, ch)
 }
 
 func (s *Simulator) showLedger(w http.ResponseWriter, _ *http.Request) {
