@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )

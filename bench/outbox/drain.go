@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )

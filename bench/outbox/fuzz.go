@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/slipwayhq/slipway/bench/internal/figure"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/audit"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
 )
 
 // settled is how long nothing new must have arrived, after the last transaction and

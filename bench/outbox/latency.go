@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/slipwayhq/slipway/bench/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/lab"
 	"github.com/slipwayhq/slipway/bench/internal/process"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
 	"github.com/slipwayhq/slipway/platform/broker"
 	"github.com/slipwayhq/slipway/platform/outbox"

@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/slipwayhq/slipway/bench/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/audit"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
 	"github.com/slipwayhq/slipway/platform/broker"
 	"github.com/slipwayhq/slipway/platform/outbox"

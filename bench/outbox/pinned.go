@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/lab"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )

@@ -9,7 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/figure"
 	"github.com/slipwayhq/slipway/bench/outbox/internal/system"
 	"github.com/slipwayhq/slipway/platform/broker"
 )

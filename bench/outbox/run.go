@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
-	"github.com/slipwayhq/slipway/bench/outbox/internal/lab"
+	"github.com/slipwayhq/slipway/bench/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/lab"
 )
 
 // options are the flags of the command. Those of child are for the processes that it

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/slipwayhq/slipway/bench/outbox/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/figure"
 )
 
 func ExampleLine() {
