@@ -1056,6 +1056,52 @@ func (_c *mockObserver_Idle_Call) RunAndReturn(run func(ctx context.Context, err
 	return _c
 }
 
+// LateSuccess provides a mock function for the type mockObserver
+func (_mock *mockObserver) LateSuccess(ctx context.Context, s domain.Snapshot) {
+	_mock.Called(ctx, s)
+	return
+}
+
+// mockObserver_LateSuccess_Call is a *mock.Call that shadows Run/Return methods with type explicit version for method 'LateSuccess'
+type mockObserver_LateSuccess_Call struct {
+	*mock.Call
+}
+
+// LateSuccess is a helper method to define mock.On call
+//   - ctx context.Context
+//   - s domain.Snapshot
+func (_e *mockObserver_Expecter) LateSuccess(ctx any, s any) *mockObserver_LateSuccess_Call {
+	return &mockObserver_LateSuccess_Call{Call: _e.mock.On("LateSuccess", ctx, s)}
+}
+
+func (_c *mockObserver_LateSuccess_Call) Run(run func(ctx context.Context, s domain.Snapshot)) *mockObserver_LateSuccess_Call {
+	_c.Call.Run(func(args mock.Arguments) {
+		var arg0 context.Context
+		if args[0] != nil {
+			arg0 = args[0].(context.Context)
+		}
+		var arg1 domain.Snapshot
+		if args[1] != nil {
+			arg1 = args[1].(domain.Snapshot)
+		}
+		run(
+			arg0,
+			arg1,
+		)
+	})
+	return _c
+}
+
+func (_c *mockObserver_LateSuccess_Call) Return() *mockObserver_LateSuccess_Call {
+	_c.Call.Return()
+	return _c
+}
+
+func (_c *mockObserver_LateSuccess_Call) RunAndReturn(run func(ctx context.Context, s domain.Snapshot)) *mockObserver_LateSuccess_Call {
+	_c.Run(run)
+	return _c
+}
+
 // Looked provides a mock function for the type mockObserver
 func (_mock *mockObserver) Looked(ctx context.Context, before domain.Snapshot, after domain.Snapshot, err error) {
 	_mock.Called(ctx, before, after, err)

@@ -95,6 +95,9 @@ type Provider interface {
 type Observer interface {
 	// Looked is called after each look at a payment: as it was, as it is, and what went wrong.
 	Looked(ctx context.Context, before, after domain.Snapshot, err error)
+	// LateSuccess is called when a payment that was voided turns out to have succeeded at the provider,
+	// before that is undone.
+	LateSuccess(ctx context.Context, s domain.Snapshot)
 	// Idle is called when nothing could be handed out, with the reason.
 	Idle(ctx context.Context, err error)
 }

@@ -156,12 +156,18 @@ func (s *Settle) look(ctx context.Context, c Claimed) {
 	s.observer.Looked(ctx, c.Snapshot, after, err)
 }
 
-// reexamine looks whether a voided payment was authorized after all. The doubt ends when the provider
-// knows nothing of it although it was watched for long enough.
+// reexamine looks whether a voided payment was authorized after all, and then undoes that. The doubt
+// ends when the provider knows nothing of it although it was watched for long enough.
 func (s *Settle) reexamine(ctx context.Context, c Claimed) (domain.Snapshot, error) {
 	after, err := s.teller.lookUp(ctx, c.Snapshot)
-	if err != nil || !c.Watched || after.Version != c.Version {
+	switch {
+	case err != nil:
 		return after, err
+	case after.Status != domain.Voided:
+		s.observer.LateSuccess(ctx, after)
+		return s.teller.Finish(ctx, after)
+	case !c.Watched || after.Version != c.Version:
+		return after, nil
 	}
 	return again(func() (domain.Snapshot, error) {
 		return s.teller.Payments.Update(ctx, c.ID, func(p *domain.Payment) error {

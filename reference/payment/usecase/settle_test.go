@@ -33,6 +33,7 @@ func (w *world) run(t require.TestingT, o usecase.Observer) (s *usecase.Settle, 
 type quiet struct{}
 
 func (quiet) Looked(context.Context, domain.Snapshot, domain.Snapshot, error) {}
+func (quiet) LateSuccess(context.Context, domain.Snapshot)                    {}
 func (quiet) Idle(context.Context, error)                                     {}
 
 // after lets the time of a bubble pass.
@@ -150,7 +151,10 @@ func TestSettle_lateSuccess(t *testing.T) {
 				require.Equal(t, domain.Voided, s.Status)
 				require.True(t, s.InDoubt)
 
-				_, stop := w.run(t, quiet{})
+				observer := newMockObserver(t)
+				observer.EXPECT().Looked(mock.Anything, mock.Anything, mock.Anything, nil)
+				observer.EXPECT().LateSuccess(mock.Anything, mock.Anything).Once()
+				_, stop := w.run(t, observer)
 				defer stop()
 				after(10 * time.Minute)
 				require.True(t, w.bank.deliver())

@@ -54,7 +54,7 @@ func (t *Teller) Finish(ctx context.Context, s domain.Snapshot) (domain.Snapshot
 // as well.
 func (t *Teller) authorize(ctx context.Context, s domain.Snapshot, card domain.CardToken) (domain.Snapshot, error) {
 	answer, err := t.Provider.Authorize(ctx, s.ID, s.Amount, card)
-	if s, err = t.note(ctx, s, answer, err); err != nil {
+	if s, err = t.note(ctx, s, answer, err); err != nil || s.Status != domain.Voiding {
 		return s, err
 	}
 	return t.Finish(ctx, s)
@@ -67,10 +67,7 @@ func (t *Teller) lookUp(ctx context.Context, s domain.Snapshot) (domain.Snapshot
 	if err == nil && answer.Charge == domain.NoCharge {
 		return s, nil
 	}
-	if s, err = t.note(ctx, s, answer, err); err != nil {
-		return s, err
-	}
-	return t.Finish(ctx, s)
+	return t.note(ctx, s, answer, err)
 }
 
 // note stores the answer, or that there is none, also when the caller is gone. It returns the payment
