@@ -8,9 +8,9 @@ type Func[S any] func(ctx context.Context, c *Call[S]) error
 
 // VerifyFunc finds out whether a step has happened whose outcome is unknown. An error means that this
 // cannot be said now; the question is asked again. If the step has not happened, it is undone all the
-// same, because an attempt may still be on its way. A step without an undo, the pivot above all, is not:
-// false must mean there that it has not happened and never will, so keep late attempts from having their
-// effect before you say so, for example with a mark in the row that the step would change.
+// same, because an attempt may still be on its way. The pivot is not: false must mean there that it has
+// not happened and never will, so keep late attempts from having their effect before you say so, for
+// example with a mark in the row that the pivot would change.
 type VerifyFunc[S any] func(ctx context.Context, c *Call[S]) (happened bool, err error)
 
 // Call is one call of a step.

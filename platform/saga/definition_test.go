@@ -91,8 +91,10 @@ func TestDefinition_Plan_refuses(t *testing.T) {
 		"nil":            {[]*saga.Stage[order]{nil, saga.Parallel(unverified, nil)}, []string{`kind "" is unknown`}},
 		"names":          {[]*saga.Stage[order]{saga.Step("a/b", nothing), saga.Step("c", nothing).Undo("c", nothing)}, []string{`"a/b" is not made of`, `"c" is used twice`}},
 		"two pivots":     {[]*saga.Stage[order]{saga.Pivot("a", nothing), saga.Pivot("b", nothing)}, []string{"more than one pivot"}},
-		"undo from the pivot": {[]*saga.Stage[order]{saga.Pivot("a", nothing).Undo("x", nothing), saga.Step("b", nothing).Undo("y", nothing), saga.Undo("c", nothing)},
-			[]string{"step a: nothing is undone", "step b: nothing is undone", "step c: nothing is undone"}},
+		"undo from the pivot": {
+			[]*saga.Stage[order]{saga.Pivot("a", nothing).Undo("x", nothing), saga.Step("b", nothing).Undo("y", nothing), saga.Undo("c", nothing)},
+			[]string{"step a: nothing is undone", "step b: nothing is undone", "step c: nothing is undone"},
+		},
 		"renamed undo":  {[]*saga.Stage[order]{saga.Undo("a", nothing).Undo("b", nothing)}, []string{`its undo is named "b"`}},
 		"parallel":      {[]*saga.Stage[order]{saga.Parallel(saga.Step("a", nothing), saga.Pivot("b", nothing), saga.Sleep[order]("c", 1))}, []string{"a pivot cannot run in parallel", "a timer cannot"}},
 		"nested groups": {[]*saga.Stage[order]{saga.Parallel(saga.Parallel(saga.Step("a", nothing)))}, []string{"holds steps only"}},

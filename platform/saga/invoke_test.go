@@ -25,9 +25,9 @@ func TestDefinition_Invoke(t *testing.T) {
 	t.Run("gives each call what it needs", func(t *testing.T) {
 		t.Parallel()
 		var calls []saga.Call[order]
-		keep := func(_ context.Context, c *saga.Call[order]) error {
+		keep := func(ctx context.Context, c *saga.Call[order]) error {
 			calls = append(calls, *c)
-			return nil
+			return ctx.Err()
 		}
 		d := saga.Define("test", 1,
 			saga.Undo("x", keep),

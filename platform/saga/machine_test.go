@@ -122,6 +122,10 @@ func TestPlan_Next_outcomes(t *testing.T) {
 		l.elapse()
 		l.calls("a")
 		require.Equal(t, 2, l.due[0].Attempt)
+		tried := l.Instance
+		l.answer(0, saga.CallAction, saga.ClassOK)
+		require.Zero(t, l.FailingSince)
+		l.Instance = tried
 		require.GreaterOrEqual(t, l.now.Sub(simulated), 750*time.Millisecond)
 		l.answer(0, saga.CallAction, saga.ClassRetryable)
 		l.is(saga.Compensated)
@@ -240,6 +244,7 @@ func TestPlan_Next_pivot(t *testing.T) {
 	})
 
 	doubtful := func(t *testing.T) *life {
+		t.Helper()
 		l := start(t, plan(one(step("a")), one(pivot(false)), one(final("z"))))
 		l.answer(0, saga.CallAction, saga.ClassOK)
 		l.answer(0, saga.CallAction, saga.ClassUnknown)

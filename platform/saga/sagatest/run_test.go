@@ -83,10 +83,12 @@ func TestRun(t *testing.T) {
 
 	t.Run("a failure without effect does not call the step", func(t *testing.T) {
 		t.Parallel()
-		r := sagatest.Run(t, trip(), state{}, approved, sagatest.FailTimes("book-train", 2, saga.Retryable(errAway)))
+		called := 0
+		count := saga.Define("count", 1, saga.Step("count", act(func(*state) { called++ })))
+		r := sagatest.Run(t, count, state{}, sagatest.FailTimes("count", 2, saga.Retryable(errAway)))
 		require.Equal(t, saga.Completed, r.Status)
-		require.Equal(t, 3, r.Attempts("book-train"))
-		require.Equal(t, 1, r.State.A)
+		require.Equal(t, 3, r.Attempts("count"))
+		require.Equal(t, 1, called)
 		require.ErrorIs(t, r.Calls[0].Err, errAway)
 		require.Equal(t, saga.ClassRetryable, r.Calls[0].Class)
 	})
@@ -98,6 +100,12 @@ func TestRun(t *testing.T) {
 		last := r.Calls[len(r.Calls)-2]
 		require.Equal(t, saga.CallVerify, last.Kind)
 		require.Equal(t, 10, r.Attempts("confirm"))
+	})
+
+	t.Run("a failure of a step is none of its verification", func(t *testing.T) {
+		t.Parallel()
+		r := sagatest.Run(t, trip(), state{}, approved, sagatest.Fail("confirm", errAway))
+		require.Equal(t, saga.Completed, r.Status)
 	})
 
 	t.Run("a crash counts as an attempt, and another process goes on", func(t *testing.T) {
