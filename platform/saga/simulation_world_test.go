@@ -201,8 +201,10 @@ func (s *schedule) record(r *runner) bool {
 	}
 	s.stored, r.known = r.inst, r.inst
 	s.reached = max(s.reached, r.inst.Stage)
-	s.logf("runner %d stores %s backward=%t stage=%d %s reason=%q", r.token, r.inst.Status, r.inst.Backward, r.inst.Stage,
-		r.inst.EncodeSteps(), r.inst.Reason)
+	if s.tracing {
+		s.logf("runner %d stores %s backward=%t stage=%d %s reason=%q", r.token, r.inst.Status, r.inst.Backward, r.inst.Stage,
+			r.inst.EncodeSteps(), r.inst.Reason)
+	}
 	return true
 }
 
