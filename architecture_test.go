@@ -46,7 +46,9 @@ var laws = []law{
 	{scope: "platform/broker", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/broker/..."}, because: "each platform package is usable alone"},
 	{scope: "platform/outbox", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/postgres/...", "platform/broker"}, because: "drivers of brokers are chosen by the application"},
 	{scope: "platform/inbox", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/postgres/...", "platform/broker"}, because: "drivers of brokers are chosen by the application"},
-	{scope: "platform/sagapg", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/postgres/...", "platform/saga"}, because: "each platform package is usable alone"},
+	{scope: "platform/saga/sagatest", own: []string{"platform/saga"}, because: "a definition is tested where it lives"},
+	{scope: "platform/saga/sagapg", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/postgres/...", "platform/saga"}, because: "each platform package is usable alone"},
+	{scope: "platform/saga/barrier", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/postgres/..."}, because: "a participant needs no saga of its own"},
 	{scope: "platform/internal", foreign: true, own: []string{"platform/internal/..."}, because: "helpers know no package they help"},
 	{scope: "platform/platformfx", foreign: true, own: []string{"platform/..."}, because: "the wiring knows every part"},
 
@@ -126,6 +128,10 @@ func TestDependencies(t *testing.T) {
 		"platform/broker/nats":       {"nats"},
 		"platform/outbox":            {"atlas", "pgx"},
 		"platform/inbox":             {"atlas", "pgx"},
+		"platform/saga":              {},
+		"platform/saga/sagatest":     {},
+		"platform/saga/barrier":      {"atlas", "pgx"},
+		"platform/saga/sagapg":       {"atlas", "pgx"},
 		"platform/redisdb":           {"redis"},
 		"cmd/slipway":                {"atlas", "grpc", "miniredis", "nats", "pgx"},
 	} {

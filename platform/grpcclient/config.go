@@ -68,31 +68,31 @@ func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.Target == "" {
-		bad("target is empty")
+		bad("TARGET: is required and not set")
 	}
 	if c.Timeout <= 0 {
-		bad("timeout %s is not positive", c.Timeout)
+		bad("TIMEOUT: %s is not positive", c.Timeout)
 	}
 	if c.MaxAttempts < 1 || c.MaxAttempts > maxAttempts {
-		bad("max attempts %d is not between 1 and %d", c.MaxAttempts, maxAttempts)
+		bad("MAX_ATTEMPTS: %d is not between 1 and %d", c.MaxAttempts, maxAttempts)
 	}
 	if c.MaxRecvBytes <= 0 || c.MaxRecvBytes > math.MaxInt32 {
-		bad("max recv bytes %d is not between 1 and %d", c.MaxRecvBytes, math.MaxInt32)
+		bad("MAX_RECV_BYTES: %d is not between 1 and %d", c.MaxRecvBytes, math.MaxInt32)
 	}
 	if c.MaxSendBytes <= 0 || c.MaxSendBytes > math.MaxInt32 {
-		bad("max send bytes %d is not between 1 and %d", c.MaxSendBytes, math.MaxInt32)
+		bad("MAX_SEND_BYTES: %d is not between 1 and %d", c.MaxSendBytes, math.MaxInt32)
 	}
 	if c.KeepaliveTime < minKeepaliveTime {
-		bad("keepalive time %s is below %s", c.KeepaliveTime, minKeepaliveTime)
+		bad("KEEPALIVE_TIME: %s is below %s", c.KeepaliveTime, minKeepaliveTime)
 	}
 	if c.KeepaliveTimeout <= 0 {
-		bad("keepalive timeout %s is not positive", c.KeepaliveTimeout)
+		bad("KEEPALIVE_TIMEOUT: %s is not positive", c.KeepaliveTimeout)
 	}
 	if c.Insecure && c.TLS != (TLS{}) {
-		bad("insecure and TLS files exclude each other")
+		bad("INSECURE: excludes TLS files")
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		bad("a TLS client needs both a certificate file and a key file, or neither")
+		bad("TLS_CERT_FILE: a client needs both a certificate file and a key file, or neither")
 	}
 	return errors.Join(errs...)
 }

@@ -32,8 +32,8 @@ func TestConfig_Validate(t *testing.T) {
 			KeepaliveTimeout: -1, Insecure: true, TLS: grpcclient.TLS{CertFile: "tls.crt"},
 		}.Validate()
 		for _, text := range []string{
-			"target is empty", "timeout -1ns", "max attempts 6", "max recv bytes -1", "max send bytes -1", "keepalive time 1s",
-			"keepalive timeout -1ns", "insecure and TLS", "both a certificate file and a key file",
+			"TARGET: is required", "TIMEOUT: -1ns", "MAX_ATTEMPTS: 6", "MAX_RECV_BYTES: -1", "MAX_SEND_BYTES: -1", "KEEPALIVE_TIME: 1s",
+			"KEEPALIVE_TIMEOUT: -1ns", "INSECURE: excludes TLS", "both a certificate file and a key file",
 		} {
 			require.ErrorContains(t, err, text)
 		}
@@ -51,7 +51,7 @@ func TestDial_errors(t *testing.T) {
 		cfg        grpcclient.Config
 		opt        grpcclient.Option
 	}{
-		{name: "no target", text: "target is empty"},
+		{name: "no target", text: "TARGET: is required"},
 		{name: "malformed target", cfg: grpcclient.Config{Target: "%zz"}, text: "dial %zz"},
 		{name: "missing authorities", cfg: grpcclient.Config{Target: "x", TLS: grpcclient.TLS{CAFile: empty + "?"}}, text: "load TLS authorities"},
 		{name: "empty authorities", cfg: grpcclient.Config{Target: "x", TLS: grpcclient.TLS{CAFile: empty}}, text: "no certificate in"},

@@ -105,6 +105,8 @@ func (s *system) launchOrder(t *testing.T, env ...string) *service {
 		"DATABASE_URL=" + s.database,
 		"REDIS_URL=redis://" + s.redis.Addr(),
 		"BROKER_URL=" + s.broker.url(),
+		"INVENTORY_TARGET=127.0.0.1:1", // nobody
+		"PAYMENT_TARGET=127.0.0.1:1",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + s.collector.addr,
 	}, env...)
 	out, err := cmd.StdoutPipe()
@@ -266,6 +268,7 @@ func request(key string) *orderv1.PlaceOrderRequest {
 	return &orderv1.PlaceOrderRequest{
 		IdempotencyKey: key,
 		CustomerId:     "c-1",
+		CardToken:      "tok_ok",
 		Items: []*orderv1.OrderItem{{
 			Sku: "TEA-1", Quantity: 2, UnitPrice: &orderv1.Money{CurrencyCode: "EUR", MinorUnits: 350},
 		}},

@@ -211,7 +211,7 @@ func TestOrder_refusesBadConfiguration(t *testing.T) {
 	}
 
 	cmd = exec.Command(filepath.Join(binaries, "order"))
-	cmd.Env = []string{"ENVIRONMENT=production", "DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x"}
+	cmd.Env = []string{"ENVIRONMENT=production", "DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x", "INVENTORY_TARGET=x:1", "PAYMENT_TARGET=x:2"}
 	out, err := cmd.CombinedOutput()
 	require.ErrorAs(t, err, &exit)
 	require.Contains(t, string(out), "AUTH_MODE: none is for development only")
@@ -221,7 +221,8 @@ func TestOrder_refusesBadConfiguration(t *testing.T) {
 func TestOrder_showsItsConfiguration(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(filepath.Join(binaries, "order"), "-config")
-	cmd.Env = []string{"DATABASE_URL=postgres://order:hunter2@db/order", "REDIS_URL=redis://:hunter2@cache:6379", "BROKER_URL=nats://order:hunter2@broker:4222"}
+	cmd.Env = []string{"DATABASE_URL=postgres://order:hunter2@db/order", "REDIS_URL=redis://:hunter2@cache:6379", "BROKER_URL=nats://order:hunter2@broker:4222",
+		"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052"}
 	out, err := cmd.Output()
 	require.NoError(t, err)
 	require.NotContains(t, string(out), "hunter2")

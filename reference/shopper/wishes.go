@@ -67,6 +67,7 @@ func (l wishlist) wish(i int) wish {
 			IdempotencyKey: fmt.Sprintf("shopper-%s-%d", l.run, i),
 			CustomerId:     fmt.Sprintf("%s%d", l.customers(), rng.IntN(customers)),
 			Items:          items(rng),
+			CardToken:      "tok_ok",
 		},
 		repeat: rng.Float64() < l.repeat,
 		cancel: rng.Float64() < l.cancel,

@@ -147,8 +147,8 @@ func TestBarrier(t *testing.T) {
 }
 
 // Many calls of a key at once, in any order, some rolled back: the work is done at most once, undone as
-// often as it was done once an undo has returned, and never done after that. Tried against an Act
-// that does not look whether it was undone, and an Undo that is needed twice: both fail here.
+// often as it was done once an undo has returned, and never done after that. Tried
+// against an Undo that is needed twice.
 func TestBarrier_anyInterleaving(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

@@ -76,7 +76,24 @@ func (n *run) loop(ctx context.Context) error {
 			return errEnded
 		}
 		n.start(commands)
-		commands = n.take(<-n.results)
+		commands = n.await()
+	}
+}
+
+// await returns what is to be done when a call comes back, or another step of the group is
+// due.
+func (n *run) await() []saga.Command {
+	var due <-chan time.Time
+	if wake := n.def.plan.Wake(n.instance); !wake.IsZero() {
+		timer := time.NewTimer(max(wake.Sub(n.t.worker.clock.now()), time.Millisecond))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case res := <-n.results:
+		return n.take(res)
+	case <-due:
+		return n.next(saga.Event{Kind: saga.Elapsed})
 	}
 }
 
@@ -89,18 +106,21 @@ func (n *run) begin() []saga.Command {
 		n.instance, _ = n.def.plan.Start(n.id.String(), n.t.worker.clock.now())
 		n.instance.Deadline = deadline
 	}
+	for range n.lost {
+		n.next(saga.Event{Kind: saga.Lost, Signal: n.signal != nil})
+	}
 	if n.signal != nil {
 		n.next(saga.Event{Kind: saga.Signaled})
-	}
-	for range n.lost {
-		n.next(saga.Event{Kind: saga.Lost})
-		n.dirty = true
 	}
 	return n.next(saga.Event{Kind: saga.Resumed})
 }
 
+// next gives an event to the machine. What it decides is stored before anything is called
+// on the strength of it.
 func (n *run) next(e saga.Event) (commands []saga.Command) {
-	n.instance, commands = n.def.plan.Next(n.id.String(), n.instance, e, n.t.worker.clock.now())
+	before := n.instance
+	n.instance, commands = n.def.plan.Next(n.id.String(), before, e, n.t.worker.clock.now())
+	n.dirty = n.dirty || n.instance.Differs(before)
 	return commands
 }
 
@@ -114,18 +134,19 @@ func (n *run) start(commands []saga.Command) {
 		if n.signal != nil {
 			v.Signal = n.signal.payload
 		}
+		deadline := n.deadline(c)
 		if len(commands) == 1 && n.flying == 1 {
-			n.results <- n.call(v, n.deadline())
+			n.results <- n.call(v, deadline)
 			return
 		}
-		deadline := n.deadline()
 		go func() { n.results <- n.call(v, deadline) }()
 	}
 }
 
-// deadline is when calls end, beside their own timeouts; zero for never.
-func (n *run) deadline() time.Time {
-	if !n.def.plan.CanCompensate(n.instance) {
+// deadline is when an action ends, beside its own timeout; zero for never. What finds out
+// what became of it, or undoes it, has all its time.
+func (n *run) deadline(c saga.Command) time.Time {
+	if c.Kind != saga.CallAction || n.instance.Reason != "" || !n.def.plan.CanCompensate(n.instance) {
 		return time.Time{}
 	}
 	return n.instance.Deadline

@@ -15,15 +15,21 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
+	inventoryv1 "github.com/slipwayhq/slipway/gen/slipway/inventory/v1"
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
+	paymentv1 "github.com/slipwayhq/slipway/gen/slipway/payment/v1"
 	"github.com/slipwayhq/slipway/platform/config"
+	"github.com/slipwayhq/slipway/platform/grpcclient"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/platformfx"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
 	"github.com/slipwayhq/slipway/platform/redisdb"
+	"github.com/slipwayhq/slipway/platform/saga"
+	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 	"github.com/slipwayhq/slipway/platform/telemetry"
 	"github.com/slipwayhq/slipway/reference/order/adapter/cache"
+	"github.com/slipwayhq/slipway/reference/order/adapter/clients"
 	"github.com/slipwayhq/slipway/reference/order/adapter/grpcapi"
 	"github.com/slipwayhq/slipway/reference/order/adapter/store"
 	"github.com/slipwayhq/slipway/reference/order/adapter/watch"
@@ -87,24 +93,49 @@ func New(cfg Config, out io.Writer) fx.Option {
 			cache.New,
 			store.NewKeyCleaner,
 			func(orders *store.Orders, logger *zap.Logger) *watch.Hub { return watch.NewHub(orders, logger) },
+			listeners,
+			newCheckout,
+			store.NewIntake,
 			newService,
 		),
+		platformfx.Client(cfg.Inventory, inventoryv1.NewInventoryServiceClient, grpcclient.WithoutRetries()), // Sagas try again.
+		platformfx.Client(cfg.Payment, paymentv1.NewPaymentServiceClient, grpcclient.WithoutRetries()),
+		fx.Provide(clients.NewInventory, clients.NewPayments),
+		fx.Supply(checkoutTimeout(cfg.CheckoutTimeout)),
+		platformfx.SagaDefinition(func(d *saga.Definition[usecase.Checkout]) *saga.Definition[usecase.Checkout] { return d }),
 		migrateOnStart(cfg),
 		fx.Invoke(func(s *grpcserver.Server, service *grpcapi.Service) { orderv1.RegisterOrderServiceServer(s, service) }),
 		platformfx.Loop[*store.KeyCleaner]("idempotency key cleaner", grpcserver.StageIntake),
 		platformfx.Loop[*watch.Hub]("order watch hub", grpcserver.StageFinish),
+		platformfx.Saga(cfg.Sagas),
 		platformfx.Outbox(cfg.Outbox, cfg.Database),
 		platformfx.GRPCServer(cfg.Server), // Last: it opens the port when everything else has started.
 	)
 }
 
-func newService(orders *store.Orders, orderCache *cache.Orders, hub *watch.Hub, relay *outbox.Relay) *grpcapi.Service {
-	listeners := []usecase.Listener{orderCache, hub, waker{relay}}
+// checkoutTimeout tells the duration apart from others.
+type checkoutTimeout time.Duration
+
+// listeners hear of every change of an order.
+func listeners(orderCache *cache.Orders, hub *watch.Hub, relay *outbox.Relay) []usecase.Listener {
+	return []usecase.Listener{orderCache, hub, waker{relay}}
+}
+
+func newCheckout(
+	orders *store.Orders, inventory *clients.Inventory, payments *clients.Payments, told []usecase.Listener, timeout checkoutTimeout,
+) *saga.Definition[usecase.Checkout] {
+	steps := &usecase.CheckoutSteps{Orders: orders, Inventory: inventory, Payments: payments, Listeners: told, Now: now}
+	return steps.Definition(time.Duration(timeout))
+}
+
+func newService(
+	orders *store.Orders, intake *store.Intake, orderCache *cache.Orders, hub *watch.Hub, told []usecase.Listener,
+) *grpcapi.Service {
 	return &grpcapi.Service{
-		Place:  &usecase.PlaceOrder{Orders: orders, Listeners: listeners, NewID: newID, Now: now},
+		Place:  &usecase.PlaceOrder{Orders: intake, Listeners: told, NewID: newID, Now: now},
 		Get:    &usecase.GetOrder{Orders: orders, Cache: orderCache},
 		List:   &usecase.ListOrders{Orders: orders},
-		Cancel: &usecase.CancelOrder{Orders: orders, Listeners: listeners, Now: now},
+		Cancel: &usecase.CancelOrder{Orders: orders, Listeners: told, Now: now},
 		Watch:  &usecase.WatchOrder{Orders: orders, Changes: hub},
 	}
 }
@@ -137,7 +168,7 @@ func migrateOnStart(cfg Config) fx.Option {
 	}
 	return fx.Invoke(func(lc fx.Lifecycle, logger *zap.Logger) {
 		lc.Append(fx.StartHook(func(ctx context.Context) error {
-			applied, err := migrate.Up(ctx, cfg.Database.URL, outbox.Migrations(), migrate.Component{Name: "order", FS: migrations.FS})
+			applied, err := migrate.Up(ctx, cfg.Database.URL, outbox.Migrations(), sagapg.Migrations(), migrate.Component{Name: "order", FS: migrations.FS})
 			for _, a := range applied {
 				logger.Info("migrated", zap.String("component", a.Component), zap.String("version", a.Version))
 			}

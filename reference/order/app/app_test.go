@@ -13,9 +13,14 @@ import (
 	"github.com/slipwayhq/slipway/reference/order/app"
 )
 
+// environ is what the service needs to know.
+var environ = []string{
+	"DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x", "INVENTORY_TARGET=x:1", "PAYMENT_TARGET=x:2",
+}
+
 func TestNew_graphIsComplete(t *testing.T) {
 	t.Parallel()
-	cfg, err := app.Load([]string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x"})
+	cfg, err := app.Load(environ)
 	require.NoError(t, err)
 	require.NoError(t, fx.ValidateApp(fx.NopLogger, app.New(cfg, io.Discard)))
 }
@@ -33,7 +38,7 @@ func TestMain_withoutServing(t *testing.T) {
 		"help":                   {args: "-help", stderr: "-config"},
 		"an unknown flag":        {args: "-confg", code: platformfx.ExitUsage, stderr: "-confg"},
 		"an argument":            {args: "serve", code: platformfx.ExitUsage, stderr: "serve"},
-		"the configuration":      {args: "-config", environ: []string{"DATABASE_URL=postgres://x", "REDIS_URL=redis://x", "BROKER_URL=nats://x"}, stdout: "DRAIN_TIMEOUT"},
+		"the configuration":      {args: "-config", environ: environ, stdout: "DRAIN_TIMEOUT"},
 		"no configuration":       {code: platformfx.ExitFailed, stderr: "DATABASE_URL"},
 		"no configuration shown": {args: "-config", code: platformfx.ExitFailed, stderr: "REDIS_URL"},
 	} {

@@ -7,11 +7,13 @@ import (
 
 	"github.com/slipwayhq/slipway/platform/broker/nats"
 	"github.com/slipwayhq/slipway/platform/config"
+	"github.com/slipwayhq/slipway/platform/grpcclient"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 	"github.com/slipwayhq/slipway/platform/health"
 	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/postgres"
 	"github.com/slipwayhq/slipway/platform/redisdb"
+	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 	"github.com/slipwayhq/slipway/platform/telemetry"
 )
 
@@ -26,7 +28,12 @@ type Config struct {
 	Broker    nats.Config
 	Events    nats.PublisherConfig
 	Outbox    outbox.Config
+	Sagas     sagapg.Config
+	Inventory grpcclient.Config `envPrefix:"INVENTORY_"`
+	Payment   grpcclient.Config `envPrefix:"PAYMENT_"`
 	Auth      AuthConfig
+	// CheckoutTimeout is how long a checkout may take before it is undone. Default 2m.
+	CheckoutTimeout time.Duration `env:"CHECKOUT_TIMEOUT"`
 	// RateLimit is how many calls a second each caller may make; 0 for any number.
 	RateLimit int `env:"RATE_LIMIT"`
 	// MigrateOnStart applies the migrations before the service serves. Load sets it in development
@@ -41,6 +48,7 @@ func Load(environ []string) (Config, error) {
 	cfg.Server.DrainDelay = 5 * time.Second // Load balancers need it to notice that a replica leaves.
 	cfg.Database.AppName = "order"
 	cfg.Broker.Name = "order"
+	cfg.CheckoutTimeout = 2 * time.Minute
 	cfg.Events.Stream = nats.Stream{Name: "order", Subjects: []string{"order.>"}}
 	switch {
 	case slices.Contains(environ, "ENVIRONMENT=production"):
@@ -50,6 +58,7 @@ func Load(environ []string) (Config, error) {
 		cfg.Server.Reflection = true
 		cfg.Server.DrainDelay = 0
 		cfg.MigrateOnStart = true
+		cfg.Inventory.Insecure, cfg.Payment.Insecure = true, true
 	}
 	err := config.Load(environ, &cfg)
 	return cfg, err
@@ -63,6 +72,9 @@ func (c Config) Validate() error {
 	}
 	if c.Cache.URL == "" {
 		errs = append(errs, errors.New("REDIS_URL: is required and not set"))
+	}
+	if c.CheckoutTimeout <= 0 {
+		errs = append(errs, errors.New("CHECKOUT_TIMEOUT: must be positive"))
 	}
 	if c.RateLimit < 0 {
 		errs = append(errs, errors.New("RATE_LIMIT: must not be negative"))

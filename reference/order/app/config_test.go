@@ -12,7 +12,8 @@ import (
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	load := func(environ ...string) (app.Config, error) {
-		return app.Load(append([]string{"DATABASE_URL=postgres://db/order", "REDIS_URL=redis://cache", "BROKER_URL=nats://broker"}, environ...))
+		return app.Load(append([]string{"DATABASE_URL=postgres://db/order", "REDIS_URL=redis://cache", "BROKER_URL=nats://broker",
+			"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052"}, environ...))
 	}
 
 	t.Run("the environment decides what is safe there", func(t *testing.T) {
@@ -53,8 +54,8 @@ func TestLoad(t *testing.T) {
 
 	t.Run("everything that is wrong is named", func(t *testing.T) {
 		t.Parallel()
-		_, err := app.Load([]string{"DATABASE_URL=postgres://db/order", "RATE_LIMIT=-1", "AUTH_MODE=token", "TRACE_SAMPLE_RATIO=0.5"})
-		for _, name := range []string{"REDIS_URL", "BROKER_URL", "RATE_LIMIT", "AUTH_TOKENS_FILE", "TRACE_SAMPLE_RATIO"} {
+		_, err := app.Load([]string{"DATABASE_URL=postgres://db/order", "RATE_LIMIT=-1", "CHECKOUT_TIMEOUT=-1s", "AUTH_MODE=token", "TRACE_SAMPLE_RATIO=0.5"})
+		for _, name := range []string{"REDIS_URL", "BROKER_URL", "INVENTORY_TARGET", "PAYMENT_TARGET", "CHECKOUT_TIMEOUT", "RATE_LIMIT", "AUTH_TOKENS_FILE", "TRACE_SAMPLE_RATIO"} {
 			require.ErrorContains(t, err, name)
 		}
 	})

@@ -24,9 +24,11 @@ type PlaceOrderCommand struct {
 	IdempotencyKey string
 	CustomerID     string
 	Items          []domain.Item
+	// CardToken is what the payment provider knows the customer's card by.
+	CardToken string
 }
 
-// Execute stores a pending order with its event. Repeated with the same key and content it returns
+// Execute stores a pending order with its event and begins its checkout. Repeated with the same key and content it returns
 // the first order; with other content it fails with domain.ErrIdempotencyMismatch.
 func (p *PlaceOrder) Execute(ctx context.Context, cmd PlaceOrderCommand) (domain.Snapshot, error) {
 	order, err := domain.Place(domain.NewOrder{
@@ -37,7 +39,7 @@ func (p *PlaceOrder) Execute(ctx context.Context, cmd PlaceOrderCommand) (domain
 	}
 	placed, err := p.Orders.Place(ctx, order, Idempotency{
 		Owner: cmd.Owner, Key: cmd.IdempotencyKey, Hash: cmd.hash(),
-	})
+	}, checkoutOf(order.Snapshot(), cmd.CardToken))
 	if err != nil {
 		return domain.Snapshot{}, err
 	}
@@ -45,13 +47,18 @@ func (p *PlaceOrder) Execute(ctx context.Context, cmd PlaceOrderCommand) (domain
 	return placed, nil
 }
 
+func checkoutOf(o domain.Snapshot, cardToken string) Checkout {
+	return Checkout{OrderID: o.ID, Owner: o.Owner, Items: o.Items, Total: o.Total, CardToken: cardToken}
+}
+
 // hash covers every field but the key, each with its length before it, so that no two requests look
 // alike. It depends on nothing but the content: not on the encoding, not on unknown fields.
 func (c PlaceOrderCommand) hash() []byte {
 	var b []byte
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
-	text("place-order/1")
+	text("place-order/2")
 	text(c.CustomerID)
+	text(c.CardToken)
 	b = binary.AppendUvarint(b, uint64(len(c.Items)))
 	for _, item := range c.Items {
 		text(item.SKU)

@@ -10,10 +10,11 @@ import (
 
 // Placer stores new orders.
 type Placer interface {
-	// Place stores the order, its events and the idempotency record in one transaction. If the
-	// caller has used the key for the same request, nothing is stored and the order of then is
-	// returned as it is now; for another request it fails with domain.ErrIdempotencyMismatch.
-	Place(ctx context.Context, o *domain.Order, idempotency Idempotency) (domain.Snapshot, error)
+	// Place stores the order, its events, the idempotency record and the start of its checkout in
+	// one transaction. If the caller has used the key for the same request, nothing is stored and
+	// the order of then is returned as it is now; for another request it fails with
+	// domain.ErrIdempotencyMismatch.
+	Place(ctx context.Context, o *domain.Order, idempotency Idempotency, checkout Checkout) (domain.Snapshot, error)
 }
 
 // Updater changes orders.
@@ -23,6 +24,49 @@ type Updater interface {
 	// domain.ErrVersionConflict when somebody else changed the order meanwhile, and with the error
 	// of change. Without events nothing is stored.
 	Update(ctx context.Context, owner, id string, change func(*domain.Order) error) (domain.Snapshot, error)
+}
+
+// StepUpdater changes orders as a step of their checkout.
+type StepUpdater interface {
+	// UpdateInStep is as Updater.Update, but waits for others that change the order, and fails
+	// without a change when another process has taken the checkout over.
+	UpdateInStep(ctx context.Context, step Step, change func(*domain.Order) error) (domain.Snapshot, error)
+}
+
+// Step identifies a step of a checkout that changes its order.
+type Step struct {
+	SagaID  string
+	Token   int64
+	Owner   string
+	OrderID string
+}
+
+// Inventory holds stock for orders, in another service. key is the same for each attempt of a
+// call and for its undo. Errors are marked with what they mean for a saga.
+type Inventory interface {
+	// Reserve holds all items, or fails with a rejection that tells why not.
+	Reserve(ctx context.Context, key, orderID string, items []domain.Item) error
+	// Release gives back what Reserve with the key holds, if anything.
+	Release(ctx context.Context, key, orderID string) error
+}
+
+// Payments holds money for orders, in another service. key is the same for each attempt of a
+// call and for its undo. Errors are marked with what they mean for a saga.
+type Payments interface {
+	// Authorize holds the amount, or fails with a rejection that tells why not.
+	Authorize(ctx context.Context, key string, a Authorization) error
+	// Authorized tells whether the amount is held, and fails as long as nobody knows.
+	Authorized(ctx context.Context, orderID string) (bool, error)
+	// Void lets go of what Authorize with the key holds, if anything.
+	Void(ctx context.Context, key, orderID string) error
+}
+
+// Authorization is what a customer is to pay.
+type Authorization struct {
+	OrderID string
+	Amount  domain.Money
+	// CardToken is what the payment provider knows the card by.
+	CardToken string
 }
 
 // Reader reads orders.

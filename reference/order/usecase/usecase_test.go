@@ -45,8 +45,8 @@ func TestPlaceOrder(t *testing.T) {
 		t.Parallel()
 		place, orders, listener := setup(t)
 		var stored domain.Snapshot
-		orders.EXPECT().Place(mock.Anything, mock.Anything, mock.Anything).RunAndReturn(
-			func(_ context.Context, o *domain.Order, i usecase.Idempotency) (domain.Snapshot, error) {
+		orders.EXPECT().Place(mock.Anything, mock.Anything, mock.Anything, mock.Anything).RunAndReturn(
+			func(_ context.Context, o *domain.Order, i usecase.Idempotency, _ usecase.Checkout) (domain.Snapshot, error) {
 				require.Equal(t, "shop", i.Owner)
 				require.Equal(t, "key-0001", i.Key)
 				require.Len(t, i.Hash, 32)
@@ -68,7 +68,7 @@ func TestPlaceOrder(t *testing.T) {
 	t.Run("tells nobody when nothing was stored", func(t *testing.T) {
 		t.Parallel()
 		place, orders, _ := setup(t)
-		orders.EXPECT().Place(mock.Anything, mock.Anything, mock.Anything).Return(domain.Snapshot{}, errDisk)
+		orders.EXPECT().Place(mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(domain.Snapshot{}, errDisk)
 		_, err := place.Execute(t.Context(), command())
 		require.ErrorIs(t, err, errDisk)
 	})
@@ -91,8 +91,8 @@ func TestPlaceOrder_hash(t *testing.T) {
 		change(&cmd)
 		orders := newMockPlacer(t)
 		var hash []byte
-		orders.EXPECT().Place(mock.Anything, mock.Anything, mock.Anything).RunAndReturn(
-			func(_ context.Context, o *domain.Order, i usecase.Idempotency) (domain.Snapshot, error) {
+		orders.EXPECT().Place(mock.Anything, mock.Anything, mock.Anything, mock.Anything).RunAndReturn(
+			func(_ context.Context, o *domain.Order, i usecase.Idempotency, _ usecase.Checkout) (domain.Snapshot, error) {
 				hash = i.Hash
 				return o.Snapshot(), nil
 			})

@@ -32,7 +32,9 @@ type PlaceOrderRequest struct {
 	// The customer the order is for.
 	CustomerId string `protobuf:"bytes,2,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
 	// What is ordered: 1 to 100 items in one currency.
-	Items         []*OrderItem `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	Items []*OrderItem `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	// What the payment provider knows the customer's card by. Never a card number.
+	CardToken     string `protobuf:"bytes,4,opt,name=card_token,json=cardToken,proto3" json:"card_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,6 +88,13 @@ func (x *PlaceOrderRequest) GetItems() []*OrderItem {
 		return x.Items
 	}
 	return nil
+}
+
+func (x *PlaceOrderRequest) GetCardToken() string {
+	if x != nil {
+		return x.CardToken
+	}
+	return ""
 }
 
 // Response of PlaceOrder.
@@ -579,13 +588,15 @@ var File_slipway_order_v1_order_service_proto protoreflect.FileDescriptor
 
 const file_slipway_order_v1_order_service_proto_rawDesc = "" +
 	"\n" +
-	"$slipway/order/v1/order_service.proto\x12\x10slipway.order.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cslipway/order/v1/order.proto\"\xea\x02\n" +
+	"$slipway/order/v1/order_service.proto\x12\x10slipway.order.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cslipway/order/v1/order.proto\"\xa9\x03\n" +
 	"\x11PlaceOrderRequest\x12G\n" +
 	"\x0fidempotency_key\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x10\b\x18\x80\x012\x12^[A-Za-z0-9._:-]+$R\x0eidempotencyKey\x12>\n" +
 	"\vcustomer_id\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x10\x01\x18@2\x12^[A-Za-z0-9._:-]+$R\n" +
 	"customerId\x12\xcb\x01\n" +
 	"\x05items\x18\x03 \x03(\v2\x1b.slipway.order.v1.OrderItemB\x97\x01\xbaH\x93\x01\xba\x01\x88\x01\n" +
-	"\x12items.one_currency\x12%all items must have the same currency\x1aKthis.all(i, i.unit_price.currency_code == this[0].unit_price.currency_code)\x92\x01\x04\b\x01\x10dR\x05items\"C\n" +
+	"\x12items.one_currency\x12%all items must have the same currency\x1aKthis.all(i, i.unit_price.currency_code == this[0].unit_price.currency_code)\x92\x01\x04\b\x01\x10dR\x05items\x12=\n" +
+	"\n" +
+	"card_token\x18\x04 \x01(\tB\x1e\xbaH\x18r\x16\x10\x01\x18@2\x10^[A-Za-z0-9_-]+$\x80\x01\x01R\tcardToken\"C\n" +
 	"\x12PlaceOrderResponse\x12-\n" +
 	"\x05order\x18\x01 \x01(\v2\x17.slipway.order.v1.OrderR\x05order\"6\n" +
 	"\x0fGetOrderRequest\x12#\n" +

@@ -97,6 +97,11 @@ func invalidPlaces() (all []invalid) {
 	} {
 		add(name, func(r *request) { r.CustomerId = customer }, "customer_id")
 	}
+	for name, token := range map[string]string{
+		"no card token": "", "long card token": strings.Repeat("t", 65), "card token with a blank": "tok ok",
+	} {
+		add(name, func(r *request) { r.CardToken = token }, "card_token")
+	}
 	add("no items", func(r *request) { r.Items = nil }, "items")
 	add("101 items", func(r *request) { r.Items = slices.Repeat(r.GetItems()[:1], 101) }, "items")
 	add("two currencies", func(r *request) { r.Items[1].UnitPrice.CurrencyCode = "USD" }, "items")

@@ -54,6 +54,7 @@ func (s *Service) PlaceOrder(ctx context.Context, req *orderv1.PlaceOrderRequest
 		IdempotencyKey: req.GetIdempotencyKey(),
 		CustomerID:     req.GetCustomerId(),
 		Items:          itemsFromProto(req.GetItems()),
+		CardToken:      req.GetCardToken(),
 	})
 	if errors.Is(err, domain.ErrAmountOverflow) { // The one rule about a field that validation cannot state.
 		return nil, fault.Invalid(fault.Violation{Field: "items", Description: "the total of the order is too large"})

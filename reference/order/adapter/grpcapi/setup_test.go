@@ -27,6 +27,7 @@ import (
 	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
 	"github.com/slipwayhq/slipway/platform/redisdb"
 	"github.com/slipwayhq/slipway/platform/redisdb/redistest"
+	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 	"github.com/slipwayhq/slipway/reference/order/adapter/cache"
 	"github.com/slipwayhq/slipway/reference/order/adapter/grpcapi"
 	"github.com/slipwayhq/slipway/reference/order/adapter/store"
@@ -56,7 +57,7 @@ type bundle struct {
 }
 
 func components() []migrate.Component {
-	return []migrate.Component{outbox.Migrations(), {Name: "order", FS: migrations.FS}}
+	return []migrate.Component{outbox.Migrations(), sagapg.Migrations(), {Name: "order", FS: migrations.FS}}
 }
 
 func setup(t *testing.T) bundle {
@@ -100,7 +101,7 @@ func service(orders *store.Orders, orderCache *cache.Orders, hub *watch.Hub) *gr
 	listeners := []usecase.Listener{orderCache, hub}
 	return &grpcapi.Service{
 		Place: &usecase.PlaceOrder{
-			Orders: orders, Listeners: listeners, Now: now,
+			Orders: store.NewIntake(orders, (&usecase.CheckoutSteps{}).Definition(time.Minute), nil), Listeners: listeners, Now: now,
 			NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 		},
 		Get:    &usecase.GetOrder{Orders: orders, Cache: orderCache},
@@ -166,6 +167,7 @@ func tea() *orderv1.PlaceOrderRequest {
 	return &orderv1.PlaceOrderRequest{
 		IdempotencyKey: uuid.NewString(),
 		CustomerId:     "c-1",
+		CardToken:      "tok_ok",
 		Items: []*orderv1.OrderItem{
 			{Sku: "TEA-1", Quantity: 2, UnitPrice: &orderv1.Money{CurrencyCode: "EUR", MinorUnits: 350}},
 			{Sku: "CUP-9", Quantity: 1, UnitPrice: &orderv1.Money{CurrencyCode: "EUR", MinorUnits: 1200}},

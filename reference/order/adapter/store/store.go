@@ -4,7 +4,6 @@ package store
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 
@@ -15,12 +14,13 @@ import (
 	"github.com/slipwayhq/slipway/platform/fault"
 	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/postgres"
+	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 	"github.com/slipwayhq/slipway/reference/order/adapter/store/sqlc"
 	"github.com/slipwayhq/slipway/reference/order/domain"
 	"github.com/slipwayhq/slipway/reference/order/usecase"
 )
 
-// Orders implements the ports Placer, Updater and Reader of the use cases. It is safe for
+// Orders implements the ports Updater, StepUpdater and Reader of the use cases. It is safe for
 // concurrent use.
 type Orders struct {
 	pool    *pgxpool.Pool
@@ -32,64 +32,61 @@ func New(pool *pgxpool.Pool) *Orders {
 	return &Orders{pool: pool, queries: sqlc.New(pool)}
 }
 
-// Place stores a new order, its idempotency key and its events. One of two calls with the same key
-// waits for the other here, and then finds the other's order.
-func (s *Orders) Place(ctx context.Context, o *domain.Order, idempotency usecase.Idempotency) (placed domain.Snapshot, err error) {
-	placed = o.Snapshot()
-	row, err := orderRow(placed)
-	if err != nil {
-		return domain.Snapshot{}, err
-	}
-	err = postgres.InTx(ctx, s.pool, postgres.TxOptions{}, func(tx pgx.Tx) error {
-		q := s.queries.WithTx(tx)
-		claimed, err := q.ClaimKey(ctx, sqlc.ClaimKeyParams{
-			Owner: idempotency.Owner, Key: idempotency.Key, RequestHash: idempotency.Hash,
-			OrderID: row.ID, CreatedAt: placed.CreatedAt,
-		})
-		if err != nil {
-			return fmt.Errorf("claim idempotency key: %w", err)
-		}
-		if claimed == 0 {
-			placed, err = earlier(ctx, q, idempotency)
-			return err
-		}
-		if err := insert(ctx, q, row, placed.Items); err != nil {
-			return err
-		}
-		return addEvents(ctx, tx, o)
-	})
-	if err != nil {
-		return domain.Snapshot{}, classified(err)
-	}
-	return placed, nil
-}
-
 // Update changes one order under an optimistic lock: nobody waits for a row, and the second of two
 // concurrent changes fails with domain.ErrVersionConflict.
 func (s *Orders) Update(ctx context.Context, owner, id string, change func(*domain.Order) error) (updated domain.Snapshot, err error) {
 	err = postgres.InTx(ctx, s.pool, postgres.TxOptions{}, func(tx pgx.Tx) error {
-		q := s.queries.WithTx(tx)
-		loaded, err := get(ctx, q, owner, id)
+		loaded, err := get(ctx, s.queries.WithTx(tx), owner, id)
 		if err != nil {
 			return err
 		}
-		o := domain.Rehydrate(loaded)
-		if err := change(o); err != nil {
-			return err
-		}
-		updated = o.Snapshot()
-		if updated.Version == loaded.Version {
-			return nil
-		}
-		if err := update(ctx, q, loaded.Version, updated); err != nil {
-			return err
-		}
-		return addEvents(ctx, tx, o)
+		updated, err = s.apply(ctx, tx, loaded, change)
+		return err
 	})
 	if err != nil {
 		return domain.Snapshot{}, classified(err)
 	}
 	return updated, nil
+}
+
+// UpdateInStep changes an order as a step of its checkout. The row is locked: what the step
+// reads is not about to change, also not by an attempt before it whose outcome is unknown.
+func (s *Orders) UpdateInStep(ctx context.Context, step usecase.Step, change func(*domain.Order) error) (updated domain.Snapshot, err error) {
+	err = postgres.InTx(ctx, s.pool, postgres.TxOptions{}, func(tx pgx.Tx) error {
+		if err := sagapg.Guard(ctx, tx, step.SagaID, step.Token); err != nil {
+			return err
+		}
+		q := s.queries.WithTx(tx)
+		if err := lock(ctx, q, step.Owner, step.OrderID); err != nil {
+			return err
+		}
+		loaded, err := get(ctx, q, step.Owner, step.OrderID)
+		if err != nil {
+			return err
+		}
+		updated, err = s.apply(ctx, tx, loaded, change)
+		return err
+	})
+	if err != nil {
+		return domain.Snapshot{}, classified(err)
+	}
+	return updated, nil
+}
+
+// apply changes a loaded order and stores what has changed, with its events.
+func (s *Orders) apply(ctx context.Context, tx pgx.Tx, loaded domain.Snapshot, change func(*domain.Order) error) (domain.Snapshot, error) {
+	o := domain.Rehydrate(loaded)
+	if err := change(o); err != nil {
+		return domain.Snapshot{}, err
+	}
+	updated := o.Snapshot()
+	if updated.Version == loaded.Version {
+		return updated, nil
+	}
+	if err := update(ctx, s.queries.WithTx(tx), loaded.Version, updated); err != nil {
+		return domain.Snapshot{}, err
+	}
+	return updated, addEvents(ctx, tx, o)
 }
 
 // Get returns the owner's order.
@@ -158,18 +155,6 @@ func classified(err error) error {
 	return err
 }
 
-// earlier returns the order that the key was used for, if it was the same request.
-func earlier(ctx context.Context, q *sqlc.Queries, i usecase.Idempotency) (domain.Snapshot, error) {
-	used, err := q.GetKey(ctx, sqlc.GetKeyParams{Owner: i.Owner, Key: i.Key})
-	if err != nil {
-		return domain.Snapshot{}, fmt.Errorf("read idempotency key: %w", err)
-	}
-	if subtle.ConstantTimeCompare(used.RequestHash, i.Hash) != 1 {
-		return domain.Snapshot{}, domain.ErrIdempotencyMismatch
-	}
-	return get(ctx, q, i.Owner, used.OrderID.String())
-}
-
 func get(ctx context.Context, q *sqlc.Queries, owner, id string) (domain.Snapshot, error) {
 	parsed, err := uuid.Parse(id)
 	if err != nil {
@@ -189,6 +174,19 @@ func get(ctx context.Context, q *sqlc.Queries, owner, id string) (domain.Snapsho
 	return orders[0], nil
 }
 
+// lock waits for others that change the order.
+func lock(ctx context.Context, q *sqlc.Queries, owner, id string) error {
+	parsed, err := uuid.Parse(id)
+	if err != nil {
+		return domain.ErrNotFound
+	}
+	_, err = q.LockOrder(ctx, sqlc.LockOrderParams{ID: parsed, Owner: owner})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("lock order: %w", err)
+	}
+	return nil
+}
+
 func withItems(ctx context.Context, q *sqlc.Queries, rows []sqlc.Order) ([]domain.Snapshot, error) {
 	if len(rows) == 0 {
 		return nil, nil
@@ -202,16 +200,6 @@ func withItems(ctx context.Context, q *sqlc.Queries, rows []sqlc.Order) ([]domai
 		return nil, fmt.Errorf("read order items: %w", err)
 	}
 	return snapshots(rows, items), nil
-}
-
-func insert(ctx context.Context, q *sqlc.Queries, row sqlc.InsertOrderParams, items []domain.Item) error {
-	if err := q.InsertOrder(ctx, row); err != nil {
-		return fmt.Errorf("insert order: %w", err)
-	}
-	if err := q.InsertItems(ctx, itemRows(row.ID, items)); err != nil {
-		return fmt.Errorf("insert order items: %w", err)
-	}
-	return nil
 }
 
 func update(ctx context.Context, q *sqlc.Queries, loadedVersion int64, s domain.Snapshot) error {

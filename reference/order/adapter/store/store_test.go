@@ -20,6 +20,8 @@ import (
 	"github.com/slipwayhq/slipway/platform/postgres"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
 	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
+	"github.com/slipwayhq/slipway/platform/saga"
+	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 	"github.com/slipwayhq/slipway/reference/order/adapter/store"
 	"github.com/slipwayhq/slipway/reference/order/domain"
 	"github.com/slipwayhq/slipway/reference/order/migrations"
@@ -32,16 +34,28 @@ var at = time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
 
 type bundle struct {
 	*store.Orders
-	pool *pgxpool.Pool
+	intake *store.Intake
+	pool   *pgxpool.Pool
+}
+
+// Place is that of the intake.
+func (b bundle) Place(ctx context.Context, o *domain.Order, i usecase.Idempotency) (domain.Snapshot, error) {
+	s := o.Snapshot()
+	return b.intake.Place(ctx, o, i, usecase.Checkout{OrderID: s.ID, Owner: s.Owner, Items: s.Items, Total: s.Total, CardToken: "tok_ok"})
+}
+
+func checkout() *saga.Definition[usecase.Checkout] {
+	return (&usecase.CheckoutSteps{}).Definition(time.Minute)
 }
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	url := postgrestest.New(t, outbox.Migrations(), migrate.Component{Name: "order", FS: migrations.FS})
+	url := postgrestest.New(t, outbox.Migrations(), sagapg.Migrations(), migrate.Component{Name: "order", FS: migrations.FS})
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, MaxConns: 8}, nil, nil, nil)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	return bundle{store.New(pool), pool}
+	orders := store.New(pool)
+	return bundle{orders, store.NewIntake(orders, checkout(), nil), pool}
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -14,6 +14,9 @@ WHERE id = @id AND version = @loaded_version;
 -- name: GetOrder :one
 SELECT * FROM orders WHERE id = @id AND owner = @owner;
 
+-- name: LockOrder :one
+SELECT * FROM orders WHERE id = @id AND owner = @owner FOR NO KEY UPDATE;
+
 -- One statement for each kind of list. With all conditions optional in a single one, an index could
 -- serve it only while the server plans every call anew.
 

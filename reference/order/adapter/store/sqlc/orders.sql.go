@@ -277,6 +277,33 @@ func (q *Queries) ListOrdersOfCustomer(ctx context.Context, arg ListOrdersOfCust
 	return items, nil
 }
 
+const lockOrder = `-- name: LockOrder :one
+SELECT id, owner, customer_id, status, currency, total_minor, version, cancel_reason, created_at, updated_at FROM orders WHERE id = $1 AND owner = $2 FOR NO KEY UPDATE
+`
+
+type LockOrderParams struct {
+	ID    uuid.UUID
+	Owner string
+}
+
+func (q *Queries) LockOrder(ctx context.Context, arg LockOrderParams) (Order, error) {
+	row := q.db.QueryRow(ctx, lockOrder, arg.ID, arg.Owner)
+	var i Order
+	err := row.Scan(
+		&i.ID,
+		&i.Owner,
+		&i.CustomerID,
+		&i.Status,
+		&i.Currency,
+		&i.TotalMinor,
+		&i.Version,
+		&i.CancelReason,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
 const updateOrder = `-- name: UpdateOrder :execrows
 UPDATE orders
 SET status = $1, version = $2, cancel_reason = $3, updated_at = $4
