@@ -25,7 +25,7 @@ func Charges() []Charge {
 	return []Charge{NoCharge, ChargeHeld, ChargeDeclined, ChargeVoided, ChargeCaptured, ChargeRefunded}
 }
 
-// Answer is an answer of the provider.
+// Answer is an answer of the provider. The zero Answer is none: nobody knows what became of the question.
 type Answer struct {
 	Charge Charge
 	// Reason says why the provider declined.
@@ -39,8 +39,15 @@ const LateRefund = "captured after the payment was voided"
 // Learn applies an answer of the provider. Answers may be late: one that says less than what is known
 // changes nothing. A success that comes after the payment was voided leads back to Voiding, or to
 // Refunding when the amount was transferred. Learn fails with [ErrContradiction], and changes
-// nothing, when the answer cannot be.
+// nothing, when the answer cannot be. That there is no answer matters to a payment in doubt: the time
+// for which it is watched begins again.
 func (p *Payment) Learn(a Answer, now time.Time) error {
+	if a == (Answer{}) {
+		if p.state.InDoubt {
+			p.touch(now)
+		}
+		return nil
+	}
 	switch p.state.Status {
 	case Authorizing:
 		return p.learnAuthorizing(a, now)
@@ -58,14 +65,6 @@ func (p *Payment) Learn(a Answer, now time.Time) error {
 		return p.expect(a, ChargeDeclined)
 	default: // Refunded: whatever was answered before it may arrive after it.
 		return p.expect(a, ChargeHeld, ChargeCaptured, ChargeRefunded, ChargeVoided, NoCharge)
-	}
-}
-
-// Unanswered notes that a question to the provider has no answer. It matters to a payment in doubt:
-// the time for which that is watched begins again.
-func (p *Payment) Unanswered(now time.Time) {
-	if p.state.InDoubt {
-		p.touch(now)
 	}
 }
 

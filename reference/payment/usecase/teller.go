@@ -75,11 +75,12 @@ func (t *Teller) lookUp(ctx context.Context, s domain.Snapshot) (domain.Snapshot
 func (t *Teller) note(ctx context.Context, s domain.Snapshot, answer domain.Answer, unknown error) (domain.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
-	learn := func(p *domain.Payment) error { return p.Learn(answer, t.Now()) }
 	if unknown != nil {
-		learn = func(p *domain.Payment) error { p.Unanswered(t.Now()); return nil }
+		answer = domain.Answer{}
 	}
-	noted, err := again(func() (domain.Snapshot, error) { return t.Payments.Update(ctx, s.ID, learn) })
+	noted, err := again(func() (domain.Snapshot, error) {
+		return t.Payments.Update(ctx, s.ID, func(p *domain.Payment) error { return p.Learn(answer, t.Now()) })
+	})
 	if err != nil {
 		return s, errors.Join(unknown, fmt.Errorf("note answer of the provider: %w", err))
 	}

@@ -369,7 +369,7 @@ func TestPayments_Claim(t *testing.T) {
 		require.False(t, watched())
 		b.exec(t, "UPDATE payments SET in_doubt_since = in_doubt_since - interval '61 minutes'")
 		require.True(t, watched())
-		b.update(t, s.ID, func(p *domain.Payment) error { p.Unanswered(now()); return nil })
+		b.update(t, s.ID, func(p *domain.Payment) error { return p.Learn(domain.Answer{}, now()) })
 		require.False(t, watched())
 		b.update(t, s.ID, func(p *domain.Payment) error { p.Trust(now()); return nil })
 		b.overdue(t)
