@@ -44,11 +44,11 @@ func (l *link) get(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // close must be called when the link is not used any more.
-func (l *link) close() {
+func (l *link) close(ctx context.Context) {
 	if l.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_ = l.conn.Close(ctx)
 	l.conn = nil

@@ -77,7 +77,8 @@ func (j *journal) put(r *record) error {
 
 // run stores until the channel is closed.
 func (j *journal) run() {
-	defer j.link.close()
+	ctx := context.Background() // what is in hand is stored, whoever stops
+	defer j.link.close(ctx)
 	for r := range j.records {
 		batch := []*record{r}
 		for more := true; more && len(batch) < maxBatch; {
@@ -90,22 +91,22 @@ func (j *journal) run() {
 				more = false
 			}
 		}
-		j.persist(batch)
+		j.persist(ctx, batch)
 	}
 }
 
 // persist stores a batch, however often it takes while the worker is one. A record that
 // cannot be stored fails alone.
-func (j *journal) persist(batch []*record) {
+func (j *journal) persist(ctx context.Context, batch []*record) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		kept, err := j.store(context.Background(), batch)
+		kept, err := j.store(ctx, batch)
 		if err != nil && postgres.IsUnavailable(err) && j.worker.trust.holds() {
-			time.Sleep(pause)
+			wait(ctx, pause)
 			continue
 		}
 		if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
 			for _, r := range batch {
-				j.persist([]*record{r})
+				j.persist(ctx, []*record{r})
 			}
 			return
 		}

@@ -21,7 +21,7 @@ type run struct {
 	*claimed
 
 	t        *term
-	ctx      context.Context // of the calls
+	logger   *zap.Logger
 	results  chan result
 	flying   int
 	attempts []attempt // that are not stored yet
@@ -39,24 +39,27 @@ type result struct {
 }
 
 // execute runs a saga until it is over, rests for longer, needs an operator or belongs to
-// another process, or until ctx ends: then only calls on their way are waited for.
-func (t *term) execute(ctx context.Context, c *claimed) {
+// another process, or until the term stops: then only calls on their way are waited for.
+func (t *term) execute(c *claimed) {
 	n := &run{claimed: c, t: t, results: make(chan result, len(c.def.plan.Stages)+1)}
-	n.ctx = propagator.Extract(t.life, c.headers)
+	calls := propagator.Extract(t.life, c.headers)
+	n.logger = t.r.logger.With(zap.String("saga", c.def.plan.Name), zap.String("saga_id", c.id.String()),
+		zap.String(correlation.Key, correlation.ID(calls)))
 	if c.broken != nil {
-		n.log().Error("saga cannot go on: its progress does not fit its definition", zap.Error(c.broken))
+		n.logger.Error("saga cannot go on: its progress does not fit its definition", zap.Error(c.broken))
 		return // it stays with this worker for a while, and counts as stuck
 	}
-	err := n.loop(ctx)
+	err := n.loop(t.stopping, calls)
 	if err != nil && !errors.Is(err, errRefused) && t.life.Err() == nil {
-		n.log().Error("saga cannot go on", zap.Error(err))
+		n.logger.Error("saga cannot go on", zap.Error(err))
 	}
 	for ; n.flying > 0; n.flying-- {
 		<-n.results
 	}
 }
 
-func (n *run) loop(ctx context.Context) error {
+// loop takes no new work on when ctx ends; calls is the context of the calls.
+func (n *run) loop(ctx, calls context.Context) error {
 	commands := n.begin()
 	for {
 		if n.instance.Status.Final() || len(commands) == 0 && n.flying == 0 || ctx.Err() != nil && n.flying == 0 {
@@ -75,7 +78,7 @@ func (n *run) loop(ctx context.Context) error {
 		if !n.t.worker.trust.holds() {
 			return errEnded
 		}
-		n.start(commands)
+		n.start(calls, commands)
 		commands = n.await()
 	}
 }
@@ -125,7 +128,7 @@ func (n *run) next(e saga.Event) (commands []saga.Command) {
 }
 
 // start makes the calls, a single one without a goroutine of its own.
-func (n *run) start(commands []saga.Command) {
+func (n *run) start(ctx context.Context, commands []saga.Command) {
 	for _, c := range commands {
 		n.flying++
 		v := saga.Invocation{
@@ -136,10 +139,10 @@ func (n *run) start(commands []saga.Command) {
 		}
 		deadline := n.deadline(c)
 		if len(commands) == 1 && n.flying == 1 {
-			n.results <- n.call(v, deadline)
+			n.results <- n.call(ctx, v, deadline)
 			return
 		}
-		go func() { n.results <- n.call(v, deadline) }()
+		go func() { n.results <- n.call(ctx, v, deadline) }()
 	}
 }
 
@@ -153,10 +156,10 @@ func (n *run) deadline(c saga.Command) time.Time {
 }
 
 // call makes one call.
-func (n *run) call(v saga.Invocation, deadline time.Time) result {
+func (n *run) call(ctx context.Context, v saga.Invocation, deadline time.Time) result {
 	plan := n.def.plan
 	step := plan.StepName(v.Stage, v.Command)
-	ctx, span := n.t.r.tracer.Start(n.ctx, "saga "+plan.Name+" "+step, trace.WithAttributes(
+	ctx, span := n.t.r.tracer.Start(ctx, "saga "+plan.Name+" "+step, trace.WithAttributes(
 		attribute.String("saga.name", plan.Name), attribute.String("saga.id", v.ID),
 		attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt)))
 	defer span.End()
@@ -177,7 +180,7 @@ func (n *run) call(v saga.Invocation, deadline time.Time) result {
 	if res.Err != nil {
 		span.RecordError(res.Err)
 		span.SetStatus(codes.Error, res.Class.String())
-		n.log().Warn("saga step failed", zap.String("step", step), zap.Int("attempt", v.Attempt),
+		n.logger.Warn("saga step failed", zap.String("step", step), zap.Int("attempt", v.Attempt),
 			zap.Stringer("class", res.Class), zap.String("trace_id", res.attempt.traceID), zap.Error(res.Err))
 	}
 	n.t.r.metrics.observe(plan.Name, step, res.attempt)
@@ -253,12 +256,6 @@ func (n *run) store(rec *record) error {
 	}
 	n.attempts, n.newData, n.dirty = nil, nil, false
 	return nil
-}
-
-// log returns a logger for lines about the saga.
-func (n *run) log() *zap.Logger {
-	return n.t.r.logger.With(zap.String("saga", n.def.plan.Name), zap.String("saga_id", n.id.String()),
-		zap.String(correlation.Key, correlation.ID(n.ctx)))
 }
 
 // maxText bounds what is stored of an error.

@@ -147,8 +147,11 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) patiently(ctx context.Context, do func(context.Context) error) error {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := do(ctx)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			return nil
+		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end of ctx is the end of Run, not a fault
 		}
 		if !postgres.IsUnavailable(err) {
 			return err

@@ -336,6 +336,7 @@ func TestSignal(t *testing.T) {
 			}), saga.Step("hotel", s.of("hotel")))
 	}
 	send := func(t *testing.T, pool *pgxpool.Pool, id, payload string) {
+		t.Helper()
 		require.NoError(t, inTx(pool, func(ctx context.Context, tx pgx.Tx) error { return sagapg.Signal(ctx, tx, id, "paid", []byte(payload)) }))
 	}
 

@@ -19,11 +19,11 @@ type term struct {
 	worker  *worker
 	journal *journal
 	claims  link
-	life    context.Context // of everything; it ends when the worker is one no more
+	life    context.Context //nolint:containedctx // of everything; sagas are adopted at any time and end with it
 	die     context.CancelCauseFunc
 	freed   chan struct{} // a place is free
 
-	stopping context.Context // it ends when no sagas are taken on any more
+	stopping context.Context //nolint:containedctx // it ends when no sagas are taken on any more, and is of the same kind
 
 	mu      sync.Mutex
 	closed  bool
@@ -54,10 +54,10 @@ func (t *term) serve(ctx context.Context) {
 	close(resting)
 	close(t.journal.records)
 	loops.Wait()
-	t.claims.close()
-	t.worker.link.close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.r.cfg.Lease)
 	defer cancel()
+	t.claims.close(ctx)
+	t.worker.link.close(ctx)
 	if err := t.worker.leave(ctx); err != nil {
 		t.r.logger.Warn("sagas of this worker are free only after its lease", zap.Error(err))
 	}
@@ -151,7 +151,7 @@ func (t *term) adopt(c *claimed) {
 	t.running[c.id] = true
 	t.runs.Go(func() {
 		defer t.end(c.id)
-		t.execute(t.stopping, c)
+		t.execute(c)
 	})
 }
 

@@ -12,8 +12,10 @@ import (
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	load := func(environ ...string) (app.Config, error) {
-		return app.Load(append([]string{"DATABASE_URL=postgres://db/order", "REDIS_URL=redis://cache", "BROKER_URL=nats://broker",
-			"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052"}, environ...))
+		return app.Load(append([]string{
+			"DATABASE_URL=postgres://db/order", "REDIS_URL=redis://cache", "BROKER_URL=nats://broker",
+			"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052",
+		}, environ...))
 	}
 
 	t.Run("the environment decides what is safe there", func(t *testing.T) {

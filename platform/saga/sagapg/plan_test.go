@@ -1,0 +1,101 @@
+package sagapg
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
+)
+
+// Each statement of a worker uses the index that it must, whatever the planner knows: with an empty
+// table, a large one that was never analysed, and one that was. Without the settings of the session,
+// or with the plain owner in the journal's update, some of them walk over other sagas.
+func TestStatements_plans(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, postgrestest.New(t, Migrations()))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	run := func(sql string) {
+		_, err := conn.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	run(fixedPlans)
+	explain := func(sql string, args ...any) string {
+		rows, err := conn.Query(ctx, "EXPLAIN "+sql, args...)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(lines, "\n")
+	}
+	var c columns
+	for range 30 {
+		c.add(&record{id: uuid.New(), token: 9})
+	}
+	check := func(t *testing.T) {
+		t.Helper()
+		claim := explain(fmt.Sprintf(claimSQL, 100, 100), []int64{7, 8}, []int32{1, 2}, time.Now(), int64(1), int64(2))
+		require.Contains(t, claim, "saga_due")
+		require.Contains(t, claim, "saga_owned")
+		require.NotContains(t, claim, "Seq Scan on saga s")
+		require.NotContains(t, claim, "Sort Key: s.next_run_at", "the index is in order")
+		update := explain(updateSagas, int64(7), time.Now(), c.id, c.token, c.stage, c.status, c.backward, c.steps, c.data,
+			c.failingSince, c.reason, c.problem, c.waitsFor, c.release, c.next)
+		finish := explain(finishSagas, int64(7), time.Now(), c.id, c.token, c.stage, c.status, c.backward, c.data, c.reason, c.problem)
+		for _, plan := range []string{update, finish} {
+			require.Contains(t, plan, "saga_pkey")
+			require.NotContains(t, plan, "saga_owned")
+			require.NotContains(t, plan, "Seq Scan")
+		}
+	}
+	check(t)
+	run("ALTER TABLE slipway.saga SET (autovacuum_enabled = false)")
+	run(`INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at, owner)
+		SELECT gen_random_uuid(), 1 + n % 2, '{}', '{}', now(), now(), CASE WHEN n % 100 > 0 THEN now() + n * interval '1 second' END,
+			CASE WHEN n % 100 = 0 THEN 7 + n % 3 END FROM generate_series(1, 200000) n`)
+	check(t)
+	run("ANALYZE slipway.saga")
+	check(t)
+}
+
+// Progress of a saga that its worker keeps changes no indexed column: it stays in its page, and no
+// index grows.
+func TestStatements_progressIsHOT(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, postgrestest.New(t, Migrations()))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, `INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, owner, token)
+		SELECT gen_random_uuid(), 1, convert_to(repeat('x', 300), 'UTF8'), '{}', now(), now(), 7, 9 FROM generate_series(1, 100) n`)
+	require.NoError(t, err)
+	rows, err := conn.Query(ctx, "SELECT id FROM slipway.saga")
+	require.NoError(t, err)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	require.NoError(t, err)
+	for stage := range 3 {
+		var c columns
+		for _, id := range ids {
+			r := &record{id: id, token: 9}
+			r.instance.Stage = stage
+			c.add(r)
+		}
+		_, err := conn.Exec(ctx, updateSagas, int64(7), time.Now(), c.id, c.token, c.stage, c.status, c.backward, c.steps, c.data,
+			c.failingSince, c.reason, c.problem, c.waitsFor, c.release, c.next)
+		require.NoError(t, err)
+	}
+	var updated, hot int
+	require.Eventually(t, func() bool {
+		_, err := conn.Exec(ctx, "SELECT pg_stat_force_next_flush()")
+		require.NoError(t, err)
+		err = conn.QueryRow(ctx, "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'saga'").Scan(&updated, &hot)
+		return err == nil && updated == 300
+	}, time.Minute, 10*time.Millisecond)
+	require.GreaterOrEqual(t, hot, 100, "the first update of each finds room in its page, later ones once it was pruned")
+}
