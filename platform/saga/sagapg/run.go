@@ -39,18 +39,19 @@ type result struct {
 }
 
 // execute runs a saga until it is over, rests for longer, needs an operator or belongs to
-// another process, or until the term stops: then only calls on their way are waited for.
-func (t *term) execute(c *claimed) {
+// another process, or until ctx ends: then only calls on their way are waited for. When
+// life ends they are given up.
+func (t *term) execute(ctx, life context.Context, c *claimed) {
 	n := &run{claimed: c, t: t, results: make(chan result, len(c.def.plan.Stages)+1)}
-	calls := propagator.Extract(t.life, c.headers)
+	calls := propagator.Extract(life, c.headers)
 	n.logger = t.r.logger.With(zap.String("saga", c.def.plan.Name), zap.String("saga_id", c.id.String()),
 		zap.String(correlation.Key, correlation.ID(calls)))
 	if c.broken != nil {
 		n.logger.Error("saga cannot go on: its progress does not fit its definition", zap.Error(c.broken))
 		return // it stays with this worker for a while, and counts as stuck
 	}
-	err := n.loop(t.stopping, calls)
-	if err != nil && !errors.Is(err, errRefused) && t.life.Err() == nil {
+	err := n.loop(ctx, calls)
+	if err != nil && !errors.Is(err, errRefused) && life.Err() == nil {
 		n.logger.Error("saga cannot go on", zap.Error(err))
 	}
 	for ; n.flying > 0; n.flying-- {

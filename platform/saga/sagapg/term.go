@@ -19,11 +19,8 @@ type term struct {
 	worker  *worker
 	journal *journal
 	claims  link
-	life    context.Context //nolint:containedctx // of everything; sagas are adopted at any time and end with it
-	die     context.CancelCauseFunc
-	freed   chan struct{} // a place is free
-
-	stopping context.Context //nolint:containedctx // it ends when no sagas are taken on any more, and is of the same kind
+	run     func(*claimed) // takes a saga as far as it goes
+	freed   chan struct{}  // a place is free
 
 	mu      sync.Mutex
 	closed  bool
@@ -40,17 +37,17 @@ func newTerm(r *Runner, w *worker) *term {
 
 // serve runs sagas until ctx or the worker's life ends, and then brings everything to rest.
 func (t *term) serve(ctx context.Context) {
-	t.life, t.die = context.WithCancelCause(context.WithoutCancel(ctx))
-	defer t.die(nil)
+	life, die := context.WithCancelCause(context.WithoutCancel(ctx)) // of everything; it ends when the worker is one no more
+	defer die(nil)
 	var loops sync.WaitGroup
 	loops.Go(t.journal.run)
 	resting := make(chan struct{})
-	loops.Go(func() { t.live(resting) })
-	t.stopping = ctx
+	loops.Go(func() { t.live(life, die, resting) })
+	t.run = func(c *claimed) { t.execute(ctx, life, c) }
 	t.r.current.Store(t)
-	t.take(ctx)
+	t.take(ctx, life)
 	t.r.current.Store(nil)
-	t.rest()
+	t.rest(die)
 	close(resting)
 	close(t.journal.records)
 	loops.Wait()
@@ -64,7 +61,7 @@ func (t *term) serve(ctx context.Context) {
 }
 
 // live gives signs of life.
-func (t *term) live(resting <-chan struct{}) {
+func (t *term) live(ctx context.Context, die context.CancelCauseFunc, resting <-chan struct{}) {
 	ticker, reclaimed := time.NewTicker(t.r.cfg.Lease/3), time.Now()
 	defer ticker.Stop()
 	for {
@@ -74,11 +71,11 @@ func (t *term) live(resting <-chan struct{}) {
 			return
 		}
 		dead := len(t.worker.deadWorkers())
-		err := t.worker.beat(t.life)
+		err := t.worker.beat(ctx)
 		if errors.Is(err, errEnded) || err != nil && !t.worker.trust.holds() {
 			t.r.logger.Warn("this worker gives its sagas up and begins anew", zap.Int64("worker", t.worker.id), zap.Error(err))
 			t.r.metrics.terms.Inc()
-			t.die(errEnded)
+			die(errEnded)
 			return
 		}
 		if err != nil {
@@ -89,7 +86,7 @@ func (t *term) live(resting <-chan struct{}) {
 		}
 		if time.Since(reclaimed) > reclaimEvery {
 			reclaimed = time.Now()
-			if err := t.reclaim(t.life); err != nil {
+			if err := t.reclaim(ctx); err != nil {
 				t.r.logger.Warn("reclaim of sagas failed", zap.Error(err))
 			}
 		}
@@ -97,11 +94,11 @@ func (t *term) live(resting <-chan struct{}) {
 }
 
 // take claims sagas and runs them.
-func (t *term) take(ctx context.Context) {
+func (t *term) take(ctx, life context.Context) {
 	poll := time.NewTicker(t.r.cfg.Poll)
 	defer poll.Stop()
 	more := true
-	for ctx.Err() == nil && t.life.Err() == nil {
+	for ctx.Err() == nil && life.Err() == nil {
 		if free := t.r.cfg.Concurrency - t.count(); free > 0 {
 			more = t.claimAndRun(ctx, free)
 		}
@@ -114,7 +111,7 @@ func (t *term) take(ctx context.Context) {
 		case <-t.r.wake:
 		case <-poll.C:
 		case <-ctx.Done():
-		case <-t.life.Done():
+		case <-life.Done():
 		}
 	}
 }
@@ -132,11 +129,11 @@ func (t *term) claimAndRun(ctx context.Context, free int) (more bool) {
 }
 
 // rest waits for the runs. Calls on their way get some time to come back by themselves.
-func (t *term) rest() {
+func (t *term) rest(die context.CancelCauseFunc) {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
-	grace := time.AfterFunc(t.r.cfg.Grace, func() { t.die(context.DeadlineExceeded) })
+	grace := time.AfterFunc(t.r.cfg.Grace, func() { die(context.DeadlineExceeded) })
 	defer grace.Stop()
 	t.runs.Wait()
 }
@@ -151,7 +148,7 @@ func (t *term) adopt(c *claimed) {
 	t.running[c.id] = true
 	t.runs.Go(func() {
 		defer t.end(c.id)
-		t.execute(c)
+		t.run(c)
 	})
 }
 
