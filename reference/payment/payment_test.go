@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -239,7 +240,9 @@ func TestPayment_ownProvider(t *testing.T) {
 	<-second.exited
 	require.Equal(t, 1, second.cmd.ProcessState.ExitCode())
 	require.Contains(t, second.log(), "PROVIDER_URL is not set")
-	r.kill()
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	<-r.exited
+	require.Zero(t, r.cmd.ProcessState.ExitCode())
 	again := s.start("PROVIDER_URL=", "PROVIDER_LEDGER="+ledger)
 	f.end = "capture"
 	want, err = f.run(t.Context(), s, func() *replica { return again })

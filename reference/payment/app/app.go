@@ -77,6 +77,10 @@ func New(cfg Config, out io.Writer) fx.Option {
 		platformfx.Health(cfg.Health),
 		platformfx.Admin(cfg.Admin),
 		platformfx.ServerOption(func() grpcserver.Option { return grpcserver.WithErrors(grpcapi.Errors) }),
+		platformfx.ServerOption(func(logger *zap.Logger) (grpcserver.Option, error) {
+			auth, err := newAuthenticator(cfg.Auth, logger)
+			return grpcserver.WithAuthenticator(auth), err
+		}),
 		providedBy(cfg),
 		fx.Provide(
 			func(pool *pgxpool.Pool) *store.Payments { return store.New(pool, cfg.SettleAfter) },

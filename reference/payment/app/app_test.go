@@ -79,6 +79,14 @@ func TestLoad(t *testing.T) {
 		require.ErrorContains(t, err, "PROVIDER_URL")
 	})
 
+	t.Run("no service without authentication outside development", func(t *testing.T) {
+		t.Parallel()
+		for _, environment := range []string{"staging", "production"} {
+			_, err := load("ENVIRONMENT="+environment, "PROVIDER_URL=https://provider")
+			require.ErrorContains(t, err, "AUTH_MODE")
+		}
+	})
+
 	t.Run("each database has a provider of its own, which a URL replaces", func(t *testing.T) {
 		t.Parallel()
 		one, err := load()

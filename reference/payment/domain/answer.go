@@ -96,7 +96,7 @@ func (p *Payment) learnVoid(a Answer, now time.Time) error {
 	before := p.state
 	switch a.Charge {
 	case NoCharge:
-		// Also of a payment that was authorized: whoever forgets may remember.
+		// The authorization may be on its way, or the provider may remember it.
 		p.state.InDoubt = p.state.InDoubt || p.state.Status == Voiding
 		return p.reach(Voided, before, now)
 	case ChargeHeld:

@@ -35,7 +35,7 @@ type Snapshot struct {
 	DeclineReason string
 	RefundReason  string
 	// InDoubt says that an authorization may still succeed at the provider although the payment is
-	// being voided or is voided: its outcome was unknown when that began.
+	// voided, or is being voided again: the provider knew nothing of it when it was to be voided.
 	InDoubt   bool
 	Version   int64
 	CreatedAt time.Time
@@ -92,16 +92,12 @@ func (p *Payment) RequireSame(orderID string, amount Money) error {
 }
 
 // Void notes that what is held is to be let go. There is nothing to let go of a payment that was
-// declined, and one that is being voided or is voided stays so. While the authorization has no
-// answer the payment is in doubt from here on.
+// declined, and one that is being voided or is voided stays so.
 func (p *Payment) Void(now time.Time) error {
 	switch p.state.Status {
 	case Declined, Voiding, Voided:
 		return nil
-	case Authorizing:
-		p.state.InDoubt = true
-		return p.become(Voiding, now)
-	case Authorized:
+	case Authorizing, Authorized:
 		return p.become(Voiding, now)
 	default:
 		return p.refused("voided")

@@ -243,7 +243,6 @@ func TestPayments_Undo(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, found)
 			require.Equal(t, domain.Voiding, s.Status)
-			require.True(t, s.InDoubt)
 		}
 	})
 }
