@@ -16,6 +16,7 @@ require (
 	github.com/riverqueue/river v0.51.1
 	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.51.1
 	github.com/slipwayhq/slipway v0.0.0
+	github.com/slipwayhq/slipway/bench/peers/rig v0.0.0
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.72.0
 	go.opentelemetry.io/otel v1.47.0
@@ -87,3 +88,5 @@ require (
 )
 
 replace github.com/slipwayhq/slipway => ..
+
+replace github.com/slipwayhq/slipway/bench/peers/rig => ./peers/rig

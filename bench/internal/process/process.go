@@ -34,7 +34,16 @@ func Start(ctx context.Context, hello any, args ...string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, args...)
+	return start(exec.CommandContext(ctx, self, args...), hello, func(cmd *exec.Cmd, answers *os.File) { cmd.Stdout = answers })
+}
+
+// StartProgram is Start for another program, which writes its lines to the file descriptor
+// 3: its libraries may print to standard output. That is thrown away.
+func StartProgram(ctx context.Context, hello any, path string, args ...string) (*Process, error) {
+	return start(exec.CommandContext(ctx, path, args...), hello, func(cmd *exec.Cmd, answers *os.File) { cmd.ExtraFiles = []*os.File{answers} })
+}
+
+func start(cmd *exec.Cmd, hello any, connect func(cmd *exec.Cmd, answers *os.File)) (*Process, error) {
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -45,7 +54,7 @@ func Start(ctx context.Context, hello any, args ...string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open output of server: %w", err)
 	}
-	cmd.Stdout = write
+	connect(cmd, write)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start server: %w", err)
 	}
@@ -62,8 +71,19 @@ func Start(ctx context.Context, hello any, args ...string) (*Process, error) {
 }
 
 // Ask sends an empty line and decodes the answer into answer.
-func (p *Process) Ask(answer any) error {
-	if _, err := p.in.Write([]byte("\n")); err != nil {
+func (p *Process) Ask(answer any) error { return p.ask([]byte("\n"), answer) }
+
+// AskAbout sends a question and decodes the answer into answer.
+func (p *Process) AskAbout(question, answer any) error {
+	line, err := json.Marshal(question)
+	if err != nil {
+		return fmt.Errorf("ask server: %w", err)
+	}
+	return p.ask(append(line, '\n'), answer)
+}
+
+func (p *Process) ask(line []byte, answer any) error {
+	if _, err := p.in.Write(line); err != nil {
 		return fmt.Errorf("ask server: %w", err)
 	}
 	if err := p.lines.Decode(answer); err != nil {

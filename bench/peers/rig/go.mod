@@ -1,0 +1,3 @@
+module github.com/slipwayhq/slipway/bench/peers/rig
+
+go 1.26.0

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/slipwayhq/slipway/bench/internal/figure"
+	"github.com/slipwayhq/slipway/bench/internal/lab"
+	"github.com/slipwayhq/slipway/bench/peers/rig"
+)
+
+// warmUp goes before each measurement.
+const warmUp = time.Second
+
+// ourConcurrency is more than the clients there are: a saga is run where it was started.
+const ourConcurrency = 1024
+
+// race is a benchmark in which clients start one saga after the other.
+type race struct {
+	id      string
+	clients []int
+	rejects bool
+	local   bool
+	systems []contender
+}
+
+// lap is what came of one run of a system with one number of clients.
+type lap struct {
+	rate     float64 // sagas a second
+	p50, p99 time.Duration
+}
+
+// results are laps by system and number of clients, in the order of the runs.
+type results map[string]map[int][]lap
+
+func runForward(ctx context.Context, b *bench) error {
+	return b.race(ctx, race{id: "B7", clients: []int{1, 16, 64, 512}, systems: b.among(everyone())})
+}
+
+func runLocal(ctx context.Context, b *bench) error {
+	var systems []contender
+	for _, c := range everyone() {
+		if c.name == ours || c.name == "dbos" {
+			systems = append(systems, c)
+		}
+	}
+	return b.race(ctx, race{id: "B7b", clients: []int{1, 16, 64, 512}, local: true, systems: b.among(systems)})
+}
+
+func runUndone(ctx context.Context, b *bench) error {
+	return b.race(ctx, race{id: "B8", clients: []int{1, 16, 64, 512}, rejects: true, systems: b.among(everyone())})
+}
+
+// race runs all systems, each run beginning with another one.
+func (b *bench) race(ctx context.Context, r race) error {
+	runs := pick(b.options, b.runs, 3, 1)
+	all := results{}
+	for run := range runs {
+		for i := range r.systems {
+			c := r.systems[(run+i)%len(r.systems)]
+			if err := b.compete(ctx, r, c, all); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	b.print(raceLine(r, all, runs))
+	return nil
+}
+
+// compete runs one system on a fresh database, with more and more clients.
+func (b *bench) compete(ctx context.Context, r race, c contender, all results) (err error) {
+	db, err := b.server.Create(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Drop(ctx)) }()
+	s, err := b.start(ctx, c, db, rig.Options{Install: true, Local: r.local, Name: "replica-1", Concurrency: ourConcurrency})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	for _, clients := range r.clients {
+		if err := errors.Join(b.server.Checkpoint(ctx), analyze(ctx, db)); err != nil {
+			return err
+		}
+		l, err := b.lap(s, r, clients)
+		if err != nil {
+			return fmt.Errorf("%d clients: %w", clients, err)
+		}
+		if all[c.name] == nil {
+			all[c.name] = map[int][]lap{}
+		}
+		all[c.name][clients] = append(all[c.name][clients], l)
+		logf("  %s %s, %d clients: %.0f/s, p50 %s, p99 %s", r.id, c.name, clients, l.rate, l.p50, l.p99)
+	}
+	return nil
+}
+
+// analyze gives every system the statistics that a server has after a while.
+func analyze(ctx context.Context, db *lab.Database) error { return lab.Exec(ctx, db.URL, "ANALYZE") }
+
+func (b *bench) lap(s *system, r race, clients int) (lap, error) {
+	length := pick(b.options, b.length, 6*time.Second, time.Second)
+	a, err := s.ask(rig.Question{Load: &rig.Load{Clients: clients, Warm: warmUp, Length: length, Rejects: r.rejects}})
+	if err != nil {
+		return lap{}, err
+	}
+	return lapOf(a.Report, r)
+}
+
+// lapOf refuses figures of sagas that did not do what they should.
+func lapOf(r rig.Report, of race) (lap, error) {
+	steps := 3
+	if of.rejects {
+		steps = 5
+	}
+	switch {
+	case r.Sagas == 0:
+		return lap{}, errors.New("no saga came to its end")
+	case r.Wrong != 0:
+		return lap{}, fmt.Errorf("%d of %d sagas have not ended as they should", r.Wrong, r.Sagas)
+	case r.Calls-r.Repeated != r.Sagas*steps:
+		return lap{}, fmt.Errorf("%d calls, %d repeated, are not %d for each of %d sagas", r.Calls, r.Repeated, steps, r.Sagas)
+	}
+	times := make([]time.Duration, len(r.Micros))
+	for i, us := range r.Micros {
+		times[i] = time.Duration(us) * time.Microsecond
+	}
+	return lap{
+		rate: float64(r.Sagas) / r.Took.Seconds(),
+		p50:  figure.Percentile(times, 50), p99: figure.Percentile(times, 99),
+	}, nil
+}
+
+// raceLine has the medians of the runs, and ours against the others as medians of the
+// runs' own ratios.
+func raceLine(r race, all results, runs int) *figure.Line {
+	line := figure.NewLine(r.id)
+	for _, c := range r.systems {
+		for _, clients := range r.clients {
+			laps, key := all[c.name][clients], fmt.Sprintf("%s_%d", c.name, clients)
+			line.Rate(key, figure.Median(rates(laps))).
+				Millis(key+"_p50_ms", middle(laps, func(l lap) time.Duration { return l.p50 })).
+				Millis(key+"_p99_ms", middle(laps, func(l lap) time.Duration { return l.p99 })).
+				Ratio(key+"_spread", figure.Spread(rates(laps)))
+		}
+	}
+	for _, c := range r.systems {
+		for _, clients := range r.clients {
+			if mine := all[ours][clients]; c.name != ours && len(mine) > 0 {
+				line.Ratio(fmt.Sprintf("ratio_%s_%d", c.name, clients), figure.PairedRatio(rates(mine), rates(all[c.name][clients])))
+			}
+		}
+	}
+	return line.Int("runs", runs)
+}
+
+func rates(laps []lap) (all []float64) {
+	for _, l := range laps {
+		all = append(all, l.rate)
+	}
+	return all
+}
+
+func middle(laps []lap, of func(lap) time.Duration) time.Duration {
+	var all []float64
+	for _, l := range laps {
+		all = append(all, float64(of(l)))
+	}
+	return time.Duration(figure.Median(all))
+}
