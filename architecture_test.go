@@ -40,6 +40,7 @@ var laws = []law{
 	{scope: "platform/telemetry", foreign: true, own: []string{"platform/fault", "platform/internal/..."}, because: "each platform package is usable alone"},
 	{scope: "platform/health", foreign: true, own: []string{"platform/fault", "platform/internal/..."}, because: "each platform package is usable alone"},
 	{scope: "platform/grpcserver", foreign: true, own: []string{"platform/health", "platform/fault", "platform/internal/..."}, because: "the drain needs health, the error table needs fault"},
+	{scope: "platform/bearer", foreign: true, own: []string{"platform/fault", "platform/grpcserver"}, because: "it is an option of the server"},
 	{scope: "platform/grpcclient", foreign: true, own: []string{"platform/breaker", "platform/fault", "platform/internal/..."}, because: "each platform package is usable alone"},
 	{scope: "platform/postgres", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/postgres/..."}, because: "each platform package is usable alone"},
 	{scope: "platform/redisdb", foreign: true, own: []string{"platform/fault", "platform/internal/...", "platform/redisdb/..."}, because: "each platform package is usable alone"},
@@ -120,6 +121,7 @@ func TestDependencies(t *testing.T) {
 		"platform/health":            {"grpc"},
 		"platform/telemetry":         {"grpc", "otlp"}, // the OTLP exporter speaks gRPC
 		"platform/grpcserver":        {"grpc", "protovalidate"},
+		"platform/bearer":            {"grpc", "protovalidate"},
 		"platform/breaker":           {},
 		"platform/grpcclient":        {"grpc"},
 		"platform/postgres":          {"pgx"},

@@ -18,6 +18,7 @@ import (
 	inventoryv1 "github.com/slipwayhq/slipway/gen/slipway/inventory/v1"
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
 	paymentv1 "github.com/slipwayhq/slipway/gen/slipway/payment/v1"
+	"github.com/slipwayhq/slipway/platform/bearer"
 	"github.com/slipwayhq/slipway/platform/config"
 	"github.com/slipwayhq/slipway/platform/grpcclient"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
@@ -82,7 +83,7 @@ func New(cfg Config, out io.Writer) fx.Option {
 		platformfx.Admin(cfg.Admin),
 		platformfx.ServerOption(func() grpcserver.Option { return grpcserver.WithErrors(grpcapi.Errors) }),
 		platformfx.ServerOption(func(logger *zap.Logger) (grpcserver.Option, error) {
-			auth, err := newAuthenticator(cfg.Auth, logger)
+			auth, err := bearer.New(cfg.Auth, logger)
 			return grpcserver.WithAuthenticator(auth), err
 		}),
 		platformfx.ServerOption(func(client *redis.Client, logger *zap.Logger, reg prometheus.Registerer) (grpcserver.Option, error) {

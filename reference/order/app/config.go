@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipwayhq/slipway/platform/bearer"
 	"github.com/slipwayhq/slipway/platform/broker/nats"
 	"github.com/slipwayhq/slipway/platform/config"
 	"github.com/slipwayhq/slipway/platform/grpcclient"
@@ -31,7 +32,7 @@ type Config struct {
 	Sagas     sagapg.Config
 	Inventory grpcclient.Config `envPrefix:"INVENTORY_"`
 	Payment   grpcclient.Config `envPrefix:"PAYMENT_"`
-	Auth      AuthConfig
+	Auth      bearer.Config
 	// CheckoutTimeout is how long a checkout may take before it is undone. Default 2m.
 	CheckoutTimeout time.Duration `env:"CHECKOUT_TIMEOUT"`
 	// RateLimit is how many calls a second each caller may make; 0 for any number.
@@ -67,7 +68,7 @@ func Load(environ []string) (Config, error) {
 // Validate reports what the components cannot see on their own.
 func (c Config) Validate() error {
 	var errs []error
-	if c.Auth.Mode == AuthNone && c.Telemetry.Environment != telemetry.Development {
+	if c.Auth.Mode == bearer.None && c.Telemetry.Environment != telemetry.Development {
 		errs = append(errs, errors.New("AUTH_MODE: none is for development only: use token with AUTH_TOKENS_FILE"))
 	}
 	if c.Cache.URL == "" {

@@ -1,4 +1,4 @@
-package app
+package bearer
 
 import (
 	"context"
@@ -16,7 +16,10 @@ import (
 
 	"github.com/slipwayhq/slipway/platform/fault"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
+	"github.com/slipwayhq/slipway/platform/internal/leaktest"
 )
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func tokenLine(principal, token string) string {
 	sum := sha256.Sum256([]byte(token))
@@ -27,14 +30,14 @@ func with(ctx context.Context, authorization ...string) context.Context {
 	return metadata.NewIncomingContext(ctx, metadata.MD{"authorization": authorization})
 }
 
-func TestNewAuthenticator(t *testing.T) {
+func TestNew(t *testing.T) {
 	t.Parallel()
 	setup := func(t *testing.T, content string) (grpcserver.AuthenticatorFunc, string, *observer.ObservedLogs) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "tokens")
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
 		core, logs := observer.New(zap.ErrorLevel)
-		auth, err := newAuthenticator(AuthConfig{Mode: AuthToken, TokensFile: file}, zap.New(core))
+		auth, err := New(Config{Mode: Token, TokensFile: file}, zap.New(core))
 		require.NoError(t, err)
 		return auth, file, logs
 	}
@@ -104,19 +107,31 @@ func TestNewAuthenticator(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "tokens")
 		for content, want := range map[string]string{"": "has no tokens", "shop:abc": "line 1 is not", ":" + tokenLine("", "x")[1:]: "line 1 is not"} {
 			require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
-			_, err := newAuthenticator(AuthConfig{Mode: AuthToken, TokensFile: file}, zap.NewNop())
+			_, err := New(Config{Mode: Token, TokensFile: file}, zap.NewNop())
 			require.ErrorContains(t, err, want)
 		}
-		_, err := newAuthenticator(AuthConfig{Mode: AuthToken, TokensFile: file + "-missing"}, zap.NewNop())
+		_, err := New(Config{Mode: Token, TokensFile: file + "-missing"}, zap.NewNop())
 		require.ErrorContains(t, err, "AUTH_TOKENS_FILE")
 	})
 
 	t.Run("in mode none everybody is the developer", func(t *testing.T) {
 		t.Parallel()
-		auth, err := newAuthenticator(AuthConfig{Mode: AuthNone}, zap.NewNop())
+		auth, err := New(Config{Mode: None}, zap.NewNop())
 		require.NoError(t, err)
 		p, err := auth(t.Context(), "/m")
 		require.NoError(t, err)
 		require.Equal(t, "developer", p.ID)
 	})
+}
+
+func TestConfig_Validate(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[string]string{"": "", None: "", Token: "AUTH_TOKENS_FILE", "basic": "AUTH_MODE"} {
+		_, err := New(Config{Mode: mode}, nil)
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, want)
+	}
 }

@@ -1,4 +1,7 @@
-package app
+// Package bearer tells the callers of a gRPC server apart by their bearer tokens, which it knows by their
+// hashes in a file. It suits services that call each other: no token expires, and one is revoked or
+// replaced by changing the file, without a restart.
+package bearer
 
 import (
 	"bufio"
@@ -23,36 +26,47 @@ import (
 
 // How callers prove who they are.
 const (
-	AuthNone  = "none"
-	AuthToken = "token"
+	// None has everybody be the principal "developer".
+	None = "none"
+	// Token asks for a bearer token in the metadata "authorization".
+	Token = "token"
 )
 
-// AuthConfig says how callers are authenticated.
-type AuthConfig struct {
-	// Mode is "token", or in development "none": then everybody is the principal "developer".
-	// Default none; the service refuses that outside development.
+// Config says how callers are authenticated.
+type Config struct {
+	// Mode is Token, or None, which a service should refuse outside development. Default None.
 	Mode string `env:"AUTH_MODE"`
-	// TokensFile has a line "principal:sha256" for each bearer token, the hash in hexadecimal. It
-	// is read again when it changes.
+	// TokensFile has a line "principal:sha256" for each bearer token, the hash in hexadecimal; other
+	// lines are empty or begin with #. It is read again when it changes. Required with Token.
 	TokensFile string `env:"AUTH_TOKENS_FILE"`
 }
 
 // SetDefaults fills the zero fields.
-func (c *AuthConfig) SetDefaults() { c.Mode = cmp.Or(c.Mode, AuthNone) }
+func (c *Config) SetDefaults() { c.Mode = cmp.Or(c.Mode, None) }
 
 // Validate reports every bad value at once.
-func (c AuthConfig) Validate() error {
+func (c Config) Validate() error {
 	switch {
-	case c.Mode != AuthNone && c.Mode != AuthToken:
+	case c.Mode != None && c.Mode != Token:
 		return fmt.Errorf("AUTH_MODE: %q is neither token nor none", c.Mode)
-	case c.Mode == AuthToken && c.TokensFile == "":
+	case c.Mode == Token && c.TokensFile == "":
 		return errors.New("AUTH_TOKENS_FILE: is required with AUTH_MODE=token")
 	}
 	return nil
 }
 
-func newAuthenticator(cfg AuthConfig, logger *zap.Logger) (grpcserver.AuthenticatorFunc, error) {
-	if cfg.Mode == AuthNone {
+// New returns what [grpcserver.WithAuthenticator] takes, safe for concurrent use. A file that becomes
+// unreadable is logged, once until it changes, and the last good one stays in force. A nil logger is none.
+// An error means that the configuration is wrong or that the file has no tokens.
+func New(cfg Config, logger *zap.Logger) (grpcserver.AuthenticatorFunc, error) {
+	cfg.SetDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("check configuration of bearer tokens: %w", err)
+	}
+	if logger == nil {
+		logger = zap.NewNop()
+	}
+	if cfg.Mode == None {
 		return func(context.Context, string) (grpcserver.Principal, error) {
 			return grpcserver.Principal{ID: "developer"}, nil
 		}, nil
