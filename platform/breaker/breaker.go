@@ -12,39 +12,26 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// Outcome is what the end of a call says about its callee.
-type Outcome int
-
-// The outcomes of a call.
-const (
-	// Success is an answer, though it may be one that the caller does not like.
-	Success Outcome = iota
-	// Failure is the callee's fault.
-	Failure
-	// Ignored says nothing about the callee.
-	Ignored
-)
-
-// Classify tells what an error says about the callee. It is not asked about nil, which is a
-// [Success], nor about what is ignored on every account. It is called in parallel.
-type Classify func(error) Outcome
-
 // Breaker lets calls pass as long as enough of them succeed. Its methods may be called in parallel.
 type Breaker struct {
-	config   Config
-	classify Classify
-	inner    *gobreaker.CircuitBreaker[error]
-	metrics  *metrics
-	rejected prometheus.Counter
+	config  Config
+	inner   *gobreaker.CircuitBreaker[error]
+	metrics *metrics
+	born    time.Time
 
-	born time.Time
-	// until is when the open time is over, as nanoseconds since born; 0 unless open. The inner
-	// breaker's open time is fixed, and therefore the shortest that there is.
+	// until is when the open time is over, as nanoseconds since born; 0 unless open. The open time of
+	// the inner breaker is always the shortest one. What the inner breaker takes for half open
+	// before until is open.
 	until atomic.Int64
-	// openings since the breaker was closed, and why the last one is about to happen, are
-	// guarded by the inner breaker's lock.
+
+	// mu orders the changes of the state. Whoever holds the inner breaker's lock as well has taken
+	// that one first.
+	mu sync.Mutex
+	// openings since the breaker was closed.
 	openings int
-	reason   reason
+
+	// reason is why the breaker is about to open, guarded by the inner breaker's lock.
+	reason reason
 }
 
 var (
@@ -54,26 +41,22 @@ var (
 	errIgnored = errors.New("ignored")
 )
 
-// New returns a breaker that is closed. A nil classify counts every error as a failure. A nil reg
-// leaves the metrics unexposed; with one the breaker lives as long as reg. It returns an error
-// for a configuration that cannot work, and for metrics that reg refuses.
-func New(cfg Config, classify Classify, reg prometheus.Registerer) (*Breaker, error) {
+// New returns a breaker that is closed. A nil reg leaves the metrics unexposed; with one the breaker
+// lives as long as reg. It returns an error for a configuration that cannot work, and
+// for metrics that reg refuses.
+func New(cfg Config, reg prometheus.Registerer) (*Breaker, error) {
 	cfg.SetDefaults()
-	err := cfg.Validate()
-	if cfg.Name == "" {
-		err = errors.Join(errors.New("name is required and not set"), err)
-	}
-	if err != nil {
+	if err := cfg.validateNamed(); err != nil {
 		return nil, fmt.Errorf("check circuit breaker config: %w", err)
 	}
-	if classify == nil {
-		classify = func(error) Outcome { return Failure }
+	if cfg.Classify == nil {
+		cfg.Classify = func(error) Outcome { return Failure }
 	}
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, err
 	}
-	b := &Breaker{config: cfg, classify: classify, metrics: m, born: time.Now()}
+	b := &Breaker{config: cfg, metrics: m, born: time.Now()}
 	b.inner = gobreaker.NewCircuitBreaker[error](gobreaker.Settings{
 		MaxRequests:  uint32(cfg.HalfOpenProbes),
 		Interval:     cfg.Window,
@@ -85,11 +68,11 @@ func New(cfg Config, classify Classify, reg prometheus.Registerer) (*Breaker, er
 		IsSuccessful:  func(err error) bool { return err == nil },
 		IsExcluded:    func(err error) bool { return errors.Is(err, errIgnored) },
 	})
-	b.rejected = m.add(b)
+	m.add(b)
 	return b, nil
 }
 
-// Do calls fn and returns what it returns, or an [OpenError] without having called it. A context
+// Do calls fn and returns what it returns, or a [RejectedError] without having called it. A context
 // that has ended already is returned as its error; fn is not called then either. A panic of fn
 // is a failure and goes on. fn has to return or to panic: while half open, a call that
 // stays holds one of the few places.
@@ -98,14 +81,20 @@ func (b *Breaker) Do(ctx context.Context, fn func(context.Context) error) error 
 		return err
 	}
 	if wait := b.wait(); wait > 0 {
-		return b.reject(wait)
+		return b.reject(ErrOpen, wait)
 	}
 	result, err := b.inner.Execute(func() (error, error) {
+		if wait := b.wait(); wait > 0 { // The inner breaker does not know how long it is open.
+			return b.reject(ErrOpen, wait), errIgnored
+		}
 		err := fn(ctx)
 		return err, b.judge(ctx, err)
 	})
-	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return b.reject(max(b.wait(), 0))
+	switch {
+	case errors.Is(err, gobreaker.ErrOpenState): // Just now.
+		return b.reject(ErrOpen, b.wait())
+	case errors.Is(err, gobreaker.ErrTooManyRequests):
+		return b.reject(ErrTooManyProbes, b.config.OpenTimeout)
 	}
 	return result
 }
@@ -114,23 +103,25 @@ func (b *Breaker) Do(ctx context.Context, fn func(context.Context) error) error 
 // returns an error, done has to be called with what the call returned, once; more often changes
 // nothing. Until then a goroutine waits for it.
 func (b *Breaker) Begin(ctx context.Context) (done func(error), err error) {
-	passed, result, ended := make(chan struct{}), make(chan error, 1), make(chan error, 1)
+	passed, result, ended := make(chan struct{}), make(chan error, 1), make(chan struct{})
+	var refused error
 	go func() {
-		ended <- b.Do(ctx, func(context.Context) error {
+		defer close(ended)
+		refused = b.Do(ctx, func(context.Context) error {
 			close(passed)
 			return <-result
 		})
 	}()
 	select {
 	case <-passed:
-	case err := <-ended:
-		return nil, err
+	case <-ended:
+		return nil, refused
 	}
 	var once sync.Once
 	return func(err error) {
 		once.Do(func() {
 			result <- err
-			_ = <-ended // The state has followed.
+			<-ended // The state has followed.
 		})
 	}, nil
 }
@@ -145,13 +136,14 @@ func (b *Breaker) State() State {
 
 // judge turns what a call returned into what the inner breaker counts.
 func (b *Breaker) judge(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, ErrOpen), errors.Is(err, context.Canceled), errors.Is(ctx.Err(), context.Canceled):
+	}
+	if rejected := (*RejectedError)(nil); errors.As(err, &rejected) ||
+		errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.Canceled) {
 		return errIgnored
 	}
-	switch b.classify(err) {
+	switch b.config.Classify(err) {
 	case Failure:
 		return errFailure
 	case Ignored:
@@ -175,26 +167,49 @@ func (b *Breaker) tripped(n gobreaker.Counts) bool {
 	return true
 }
 
-// changed follows the inner breaker, which holds its lock.
+// changed follows the inner breaker, which holds its lock, to open and closed.
 func (b *Breaker) changed(_ string, from, to gobreaker.State) {
-	c := Change{Name: b.config.Name, From: stateOf(from), To: stateOf(to)}
-	why := b.reason
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := Change{From: stateOf(from), To: stateOf(to)}
 	switch c.To {
 	case Open:
+		why := b.reason
 		if c.From == HalfOpen {
 			why = probeFailed
 		}
 		c.RetryAfter = openFor(b.config, b.openings)
 		b.openings++
 		b.until.Store(int64(time.Since(b.born) + c.RetryAfter))
-	case HalfOpen:
-		why = openTimeOver
-		b.until.Store(0)
+		b.tell(c, why)
 	case Closed:
-		why = probesSucceeded
 		b.openings = 0
+		b.tell(c, probesSucceeded)
+	case HalfOpen: // Perhaps too early: wait tells.
 	}
-	c.Reason = string(why)
+}
+
+// wait is how long nothing passes; 0 unless open. It ends the open time when that is over.
+func (b *Breaker) wait() time.Duration {
+	until := b.until.Load()
+	if until == 0 {
+		return 0
+	}
+	if wait := time.Duration(until) - time.Since(b.born); wait > 0 {
+		return wait
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.until.Load() == until {
+		b.tell(Change{From: Open, To: HalfOpen}, openTimeOver)
+		b.until.Store(0) // Calls pass from here on.
+	}
+	return 0
+}
+
+// tell counts and reports a change. The caller holds mu.
+func (b *Breaker) tell(c Change, why reason) {
+	c.Name, c.Reason = b.config.Name, string(why)
 	b.metrics.transitions.WithLabelValues(c.Name, string(c.From), string(c.To), c.Reason).Inc()
 	if b.config.OnChange != nil {
 		b.config.OnChange(c)
@@ -213,19 +228,7 @@ func openFor(c Config, openings int) time.Duration {
 	return d
 }
 
-// wait is how long nothing passes; not positive unless open.
-func (b *Breaker) wait() time.Duration {
-	until := b.until.Load()
-	if until == 0 {
-		return 0
-	}
-	return time.Duration(until) - time.Since(b.born)
-}
-
-func (b *Breaker) reject(wait time.Duration) error {
-	b.rejected.Inc()
-	if wait == 0 { // The probes are in flight: if they fail, it is at least as long.
-		wait = b.config.OpenTimeout
-	}
-	return &OpenError{Name: b.config.Name, RetryAfter: wait}
+func (b *Breaker) reject(why error, wait time.Duration) error {
+	b.metrics.rejections.WithLabelValues(b.config.Name, rejectionReasons[why]).Inc()
+	return &RejectedError{Name: b.config.Name, RetryAfter: wait, Reason: why}
 }

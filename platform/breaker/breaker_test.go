@@ -18,7 +18,7 @@ func TestNew(t *testing.T) {
 	t.Parallel()
 	t.Run("a breaker is closed", func(t *testing.T) {
 		t.Parallel()
-		b, err := breaker.New(breaker.Config{Name: "orders"}, nil, nil)
+		b, err := breaker.New(breaker.Config{Name: "orders"}, nil)
 		require.NoError(t, err)
 		require.Equal(t, breaker.Closed, b.State())
 		require.NoError(t, b.Do(t.Context(), succeed))
@@ -26,7 +26,7 @@ func TestNew(t *testing.T) {
 }
 
 func BenchmarkBreaker_Do(b *testing.B) {
-	closed, err := breaker.New(breaker.Config{Name: "orders"}, nil, nil)
+	closed, err := breaker.New(breaker.Config{Name: "orders"}, nil)
 	require.NoError(b, err)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

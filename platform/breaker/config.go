@@ -33,6 +33,10 @@ type Config struct {
 	// HalfOpenProbes is how many calls pass before the breaker closes, and all have to succeed;
 	// default 3.
 	HalfOpenProbes int `env:"HALF_OPEN_PROBES"`
+	// Classify tells what an error says about the callee; default each is a [Failure]. It is not asked
+	// about nil, which is a [Success], nor about what is ignored on every account. It is called
+	// in parallel.
+	Classify func(error) Outcome
 	// OnChange, if not nil, is told of every change of the state, one at a time and in their order.
 	// The breaker waits for it: it must be quick and must not use the breaker.
 	OnChange func(Change)
@@ -50,6 +54,31 @@ func (c *Config) SetDefaults() {
 	c.OpenTimeout = cmp.Or(c.OpenTimeout, time.Second)
 	c.MaxOpen = cmp.Or(c.MaxOpen, max(30*time.Second, c.OpenTimeout))
 	c.HalfOpenProbes = cmp.Or(c.HalfOpenProbes, 3)
+}
+
+// inherit fills the zero fields, but Name, with those of base.
+func (c *Config) inherit(base Config) {
+	c.Failures = cmp.Or(c.Failures, base.Failures)
+	c.Ratio = cmp.Or(c.Ratio, base.Ratio)
+	c.MinCalls = cmp.Or(c.MinCalls, base.MinCalls)
+	c.Window = cmp.Or(c.Window, base.Window)
+	c.OpenTimeout = cmp.Or(c.OpenTimeout, base.OpenTimeout)
+	c.MaxOpen = cmp.Or(c.MaxOpen, max(base.MaxOpen, c.OpenTimeout))
+	c.HalfOpenProbes = cmp.Or(c.HalfOpenProbes, base.HalfOpenProbes)
+	if c.Classify == nil {
+		c.Classify = base.Classify
+	}
+	if c.OnChange == nil {
+		c.OnChange = base.OnChange
+	}
+}
+
+func (c Config) validateNamed() error {
+	err := c.Validate()
+	if c.Name == "" {
+		return errors.Join(errors.New("name is required and not set"), err)
+	}
+	return err
 }
 
 // Validate reports every bad value at once. It does not ask for a Name, which [New] does.

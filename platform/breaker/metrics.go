@@ -26,8 +26,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			"1 for the state that the circuit breaker is in, 0 for the others.", []string{"name", "state"}, nil),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "circuit_breaker_rejections_total",
-			Help: "Calls that the circuit breaker did not let pass.",
-		}, []string{"name"}),
+			Help: "Calls that the circuit breaker did not let pass, by the reason.",
+		}, []string{"name", "reason"}),
 		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "circuit_breaker_transitions_total",
 			Help: "Changes of the state of the circuit breaker, by their reason.",
@@ -48,15 +48,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// add makes all series of b, and returns the one of its rejections.
-func (m *metrics) add(b *Breaker) prometheus.Counter {
+// add makes all series of b.
+func (m *metrics) add(b *Breaker) {
 	for _, t := range transitions {
 		m.transitions.WithLabelValues(b.config.Name, string(t.from), string(t.to), string(t.reason))
+	}
+	for _, reason := range rejectionReasons {
+		m.rejections.WithLabelValues(b.config.Name, reason)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.breakers = append(m.breakers, b)
-	return m.rejections.WithLabelValues(b.config.Name)
 }
 
 // Describe implements [prometheus.Collector].
@@ -85,9 +87,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 // worst returns the worst state, as its index, of the breakers of each name.
 func (m *metrics) worst() map[string]int {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	breakers := slices.Clone(m.breakers)
+	m.mu.Unlock()
 	worst := map[string]int{}
-	for _, b := range m.breakers {
+	for _, b := range breakers {
 		worst[b.config.Name] = max(worst[b.config.Name], slices.Index(states, b.State()))
 	}
 	return worst

@@ -32,6 +32,19 @@ func stateOf(s gobreaker.State) State {
 	}
 }
 
+// Outcome is what the end of a call says about its callee.
+type Outcome int
+
+// The outcomes of a call.
+const (
+	// Success is an answer, though it may be one that the caller does not like.
+	Success Outcome = iota
+	// Failure is the callee's fault.
+	Failure
+	// Ignored says nothing about the callee.
+	Ignored
+)
+
 // Change is a change of a breaker's state.
 type Change struct {
 	Name     string
@@ -65,21 +78,31 @@ var transitions = []struct {
 	{HalfOpen, Closed, probesSucceeded},
 }
 
-// ErrOpen is what every [OpenError] is, by errors.Is.
-var ErrOpen = errors.New("circuit breaker is open")
+// The reasons of a [RejectedError], for errors.Is.
+var (
+	// ErrOpen says that the callee is left alone.
+	ErrOpen = errors.New("circuit breaker is open")
+	// ErrTooManyProbes says that the breaker is half open, and as many calls are being made as may be.
+	ErrTooManyProbes = errors.New("circuit breaker waits for its probes")
+)
 
-// OpenError is returned for a call that was not made.
-type OpenError struct {
+// rejectionReasons are the reasons as the metrics name them.
+var rejectionReasons = map[error]string{ErrOpen: "open", ErrTooManyProbes: "too_many_probes"}
+
+// RejectedError is returned for a call that was not made.
+type RejectedError struct {
 	// Name is that of the breaker.
 	Name string
-	// RetryAfter is how long no call will pass. While half open it is how long that may be, if the
-	// calls fail that are being made.
+	// RetryAfter is how long no call will pass. While half open it is OpenTimeout, a guess: if the calls
+	// that are being made succeed, others pass at once; if one fails, none does for longer.
 	RetryAfter time.Duration
+	// Reason is [ErrOpen] or [ErrTooManyProbes].
+	Reason error
 }
 
-func (e *OpenError) Error() string {
-	return fmt.Sprintf("circuit breaker of %s is open, retry after %s", e.Name, e.RetryAfter.Round(time.Millisecond))
+func (e *RejectedError) Error() string {
+	return fmt.Sprintf("%s: %s, retry after %s", e.Name, e.Reason, e.RetryAfter.Round(time.Millisecond))
 }
 
-// Unwrap makes errors.Is find [ErrOpen].
-func (e *OpenError) Unwrap() error { return ErrOpen }
+// Unwrap returns the reason.
+func (e *RejectedError) Unwrap() error { return e.Reason }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
+
+	"github.com/slipwayhq/slipway/platform/breaker"
 )
 
 // Config says whom a connection leads to, and how. Only Target is required; sizes are bytes.
@@ -28,6 +31,11 @@ type Config struct {
 	// KeepaliveTimeout is how long a ping may stay unanswered before the connection is
 	// given up; default 10s.
 	KeepaliveTimeout time.Duration `env:"KEEPALIVE_TIMEOUT"`
+	// BreakerDisabled makes calls whatever became of those before them.
+	BreakerDisabled bool `env:"BREAKER_DISABLED"`
+	// Breaker says when no calls are made because too many have failed. Its name is that of the
+	// target by default.
+	Breaker breaker.Config `envPrefix:"BREAKER_"`
 	// Insecure turns TLS off. Nothing but this does.
 	Insecure bool `env:"INSECURE"`
 	TLS      TLS
@@ -61,6 +69,8 @@ func (c *Config) SetDefaults() {
 	c.MaxSendBytes = cmp.Or(c.MaxSendBytes, 4<<20)
 	c.KeepaliveTime = cmp.Or(c.KeepaliveTime, 30*time.Second)
 	c.KeepaliveTimeout = cmp.Or(c.KeepaliveTimeout, 10*time.Second)
+	c.Breaker.Name = cmp.Or(c.Breaker.Name, c.Target)
+	c.Breaker.SetDefaults()
 }
 
 // Validate reports every bad value at once.
@@ -87,6 +97,11 @@ func (c Config) Validate() error {
 	}
 	if c.KeepaliveTimeout <= 0 {
 		bad("KEEPALIVE_TIMEOUT: %s is not positive", c.KeepaliveTimeout)
+	}
+	if err := c.Breaker.Validate(); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			bad("BREAKER_%s", line)
+		}
 	}
 	if c.Insecure && c.TLS != (TLS{}) {
 		bad("INSECURE: excludes TLS files")

@@ -66,6 +66,10 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 		return nil, err
 	}
 	m.create(services)
+	g, err := newGuard(cfg, o.breakers, o.registerer)
+	if err != nil {
+		return nil, err
+	}
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(config),
@@ -76,8 +80,8 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 			Time: cfg.KeepaliveTime, Timeout: cfg.KeepaliveTimeout, PermitWithoutStream: true,
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxRecvBytes), grpc.MaxCallSendMsgSize(cfg.MaxSendBytes)),
-		grpc.WithChainUnaryInterceptor(m.unary, deadline(cfg.Timeout), correlateUnary),
-		grpc.WithChainStreamInterceptor(m.stream, correlateStream),
+		grpc.WithChainUnaryInterceptor(m.unary, deadline(cfg.Timeout), g.unary, correlateUnary),
+		grpc.WithChainStreamInterceptor(m.stream, g.stream, correlateStream),
 	}
 	return append(append(dial, o.tracing()...), o.dial...), nil
 }

@@ -5,6 +5,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
+
+	"github.com/slipwayhq/slipway/platform/breaker"
 )
 
 // Option adds a collaborator to a connection, or changes what it does with calls.
@@ -16,6 +18,7 @@ type options struct {
 	propagator propagation.TextMapPropagator
 	services   []string
 	noRetries  bool
+	breakers   map[string]breaker.Config
 	dial       []grpc.DialOption
 }
 
@@ -49,6 +52,19 @@ func WithoutRetries() Option { return func(o *options) { o.noRetries = true } }
 func WithoutRetry() grpc.CallOption {
 	// A request that fits into no buffer cannot be sent again.
 	return grpc.MaxRetryRPCBufferSize(0)
+}
+
+// WithMethodBreaker gives a method a circuit breaker of its own instead of the one of the
+// connection: neither hears of the calls of the other. The method is named in full, as in
+// orderv1.OrderService_GetOrder_FullMethodName. What is zero in cfg is as in [Config].Breaker; the
+// name is that breaker's and the method's by default.
+func WithMethodBreaker(method string, cfg breaker.Config) Option {
+	return func(o *options) {
+		if o.breakers == nil {
+			o.breakers = map[string]breaker.Config{}
+		}
+		o.breakers[method] = cfg
+	}
 }
 
 // WithDialOptions appends options of gRPC; they win over those made from [Config].

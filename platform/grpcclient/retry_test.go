@@ -5,14 +5,17 @@ import (
 	"math"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
+	"github.com/slipwayhq/slipway/platform/breaker"
 	"github.com/slipwayhq/slipway/platform/grpcclient"
 )
 
@@ -92,48 +95,83 @@ func TestDial_methodThatDoesNotSayItMayBeRepeated(t *testing.T) {
 	require.EqualValues(t, 1, p.calls.Load())
 }
 
+// A retry needs more than 5 tokens, of which it takes one; there are 10, and a success gives a
+// tenth of one back. So there are at most 5 retries beyond one for ten successes, whatever fails when.
+const retryBurst = 5
+
 func TestDial_budgetStopsARetryStorm(t *testing.T) {
 	t.Parallel()
-	const calls = 500
-	t.Run("a server that always fails gets hardly more calls than are made", func(t *testing.T) {
+	const calls = 2000
+	for _, c := range []struct {
+		name string
+		// fails says whether the server fails the n-th call that it gets, counted from 1.
+		fails func(n int64) bool
+	}{
+		{"a server that always fails", func(int64) bool { return true }},
+		{"one that fails every other call", func(n int64) bool { return n%2 == 0 }},
+		{"one that fails two of twelve, so that the budget comes back as fast as it is spent", func(n int64) bool { return n%12 < 2 }},
+		{"one that fails every eleventh, as many as the budget lets pass", func(n int64) bool { return n%11 == 0 }},
+		{"one that fails for a while, again and again", func(n int64) bool { return n%200 < 50 }},
+	} {
+		t.Run(c.name+" gets hardly more calls than are made", func(t *testing.T) {
+			t.Parallel()
+			server := serve(t)
+			server.get = func(context.Context) (*orderv1.GetOrderResponse, error) {
+				if c.fails(server.calls.Load()) {
+					return nil, status.Error(codes.Unavailable, "told to fail")
+				}
+				return &orderv1.GetOrderResponse{}, nil
+			}
+			conn := dial(t, grpcclient.Config{Target: server.addr, MaxAttempts: 5, BreakerDisabled: true})
+			var succeeded int
+			for range calls {
+				if get(within(t), conn) == nil {
+					succeeded++
+				}
+			}
+			got := int(server.calls.Load())
+			t.Logf("%d calls, %d succeeded, %d attempts: %.3f", calls, succeeded, got, float64(got)/calls)
+			require.Greater(t, got, calls, "nothing was retried at all")
+			require.LessOrEqual(t, got, calls+succeeded/10+retryBurst)
+			require.LessOrEqual(t, got, calls*12/10, "more than 1.2 times the load")
+		})
+	}
+	t.Run("side by side calls share one budget", func(t *testing.T) {
 		t.Parallel()
 		server := serve(t)
 		server.fail.Store(math.MaxInt64)
-		conn := dial(t, grpcclient.Config{Target: server.addr})
+		conn := dial(t, grpcclient.Config{Target: server.addr, MaxAttempts: 5, BreakerDisabled: true})
+		var callers errgroup.Group
+		for range 20 {
+			callers.Go(func() error {
+				for range calls / 20 {
+					_ = get(within(t), conn)
+				}
+				return nil
+			})
+		}
+		require.NoError(t, callers.Wait())
+		require.LessOrEqual(t, server.calls.Load(), int64(calls+retryBurst))
+	})
+	t.Run("the budget comes back", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t)
+		server.fail.Store(20)
+		conn := dial(t, grpcclient.Config{Target: server.addr, BreakerDisabled: true})
+		for range 120 { // 20 fail, and each of the others gives a tenth of a token.
+			_ = get(within(t), conn)
+		}
+		server.fail.Store(1)
+		require.NoError(t, get(within(t), conn))
+	})
+	t.Run("with a breaker the server is left alone", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t)
+		server.fail.Store(math.MaxInt64)
+		conn := dial(t, grpcclient.Config{Target: server.addr, Breaker: breaker.Config{OpenTimeout: time.Hour, MaxOpen: time.Hour}})
 		for range calls {
 			require.Equal(t, codes.Unavailable, status.Code(get(within(t), conn)))
 		}
-		requireLoadFactor(t, server, calls)
-
-		server.fail.Store(0)
-		for range 100 { // a tenth of a token each
-			require.NoError(t, get(within(t), conn))
-		}
-		server.fail.Store(1)
-		require.NoError(t, get(within(t), conn), "the budget did not come back")
+		require.LessOrEqual(t, server.calls.Load(), int64(10+retryBurst), "10 failures in a row open it")
 	})
-	t.Run("so does one that fails every other call", func(t *testing.T) {
-		t.Parallel()
-		server := serve(t)
-		server.get = func(context.Context) (*orderv1.GetOrderResponse, error) {
-			if server.calls.Load()%2 == 0 {
-				return nil, status.Error(codes.Unavailable, "told to fail")
-			}
-			return &orderv1.GetOrderResponse{}, nil
-		}
-		conn := dial(t, grpcclient.Config{Target: server.addr})
-		for range calls {
-			_ = get(within(t), conn) // Half of them fail once the budget is spent.
-		}
-		requireLoadFactor(t, server, calls)
-	})
-}
-
-// requireLoadFactor compares the calls that a server got with those that were made.
-func requireLoadFactor(t *testing.T, server *orders, calls int) {
-	t.Helper()
-	factor := float64(server.calls.Load()) / float64(calls)
-	t.Logf("load factor %.3f", factor)
-	require.Greater(t, factor, 1.0, "nothing was retried at all")
-	require.Less(t, factor, 1.2)
 }
