@@ -78,6 +78,10 @@ bench-drain: ## Count failed calls over rolling restarts, with naive and kill -9
 bench-outbox: ## Compare the outbox with its peers: speed, order, losses (ARGS="B1 B5", ARGS=-quick)
 	cd bench && go run ./outbox $(ARGS)
 
+.PHONY: bench-saga
+bench-saga: ## Compare sagas with their peers: speed, undoing, recovery, waiting, costs (ARGS="B7 B9", ARGS=-quick)
+	cd bench && go run ./saga $(ARGS)
+
 ## Prepare
 
 .PHONY: servers

@@ -18,14 +18,19 @@ import (
 	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 )
 
-// The sagas of Slipway: three steps over a participant, and one that sleeps first.
+// The processes of Slipway: one with sagas of three steps, and two that know the same
+// sagas that sleep before their only step; they differ in which of them they start.
 const (
 	ours        = "ours"
 	oursWaiting = "ours_waiting"
+	oursStorm   = "ours_storm"
 )
 
-// farAway is how long a saga of oursWaiting sleeps.
-const farAway = 30 * 24 * time.Hour
+// How long sagas sleep: for good, and until they are all due at once.
+const (
+	farAway   = 30 * 24 * time.Hour
+	gathering = 30 * time.Second
+)
 
 // maxConns is the size of the connection pool of every system.
 const maxConns = 64
@@ -83,9 +88,19 @@ func openOurs(ctx context.Context, o rig.Options, _ string, call rig.StepFunc) (
 	if err != nil {
 		return nil, err
 	}
-	s := &slipway{pool: pool, definition: define(o.System, call), ended: make(chan error, 1)}
-	s.runner, err = sagapg.NewRunner(pool, []sagapg.Definition{s.definition},
-		sagapg.Config{Name: o.Name, Concurrency: o.Concurrency}, nil, nil, nil)
+	s := &slipway{pool: pool, ended: make(chan error, 1)}
+	waiting, storm := sleeper("waiting", farAway, call), sleeper("storm", gathering, call)
+	known := []sagapg.Definition{waiting, storm}
+	switch o.System {
+	case oursWaiting:
+		s.definition = waiting
+	case oursStorm:
+		s.definition = storm
+	default:
+		s.definition = threeSteps(call)
+		known = []sagapg.Definition{s.definition}
+	}
+	s.runner, err = sagapg.NewRunner(pool, known, sagapg.Config{Name: o.Name, Concurrency: o.Concurrency}, nil, nil, nil)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -95,25 +110,28 @@ func openOurs(ctx context.Context, o rig.Options, _ string, call rig.StepFunc) (
 	return s, nil
 }
 
-func define(name string, call rig.StepFunc) *saga.Definition[order] {
-	step := func(name string) saga.Func[order] {
-		return func(ctx context.Context, c *saga.Call[order]) error {
-			err := call(ctx, c.SagaID, name)
-			if errors.Is(err, rig.ErrRejected) {
-				return saga.Rejected(err)
-			}
-			return err
-		}
-	}
+// threeSteps is the saga that all systems have.
+func threeSteps(call rig.StepFunc) *saga.Definition[order] {
 	// B9 holds the second step for longer than the default of ten seconds.
 	const long = 10 * time.Minute
-	if name == oursWaiting {
-		return saga.Define(name, 1, saga.Sleep[order]("sleep", farAway), saga.Step(rig.Three, step(rig.Three)))
+	return saga.Define("steps", 1,
+		saga.Step(rig.One, step(call, rig.One)).Undo(rig.UndoOne, step(call, rig.UndoOne)),
+		saga.Step(rig.Two, step(call, rig.Two)).Undo(rig.UndoTwo, step(call, rig.UndoTwo)).Timeout(long),
+		saga.Step(rig.Three, step(call, rig.Three)))
+}
+
+func sleeper(name string, length time.Duration, call rig.StepFunc) *saga.Definition[order] {
+	return saga.Define(name, 1, saga.Sleep[order]("sleep", length), saga.Step(rig.Three, step(call, rig.Three)))
+}
+
+func step(call rig.StepFunc, name string) saga.Func[order] {
+	return func(ctx context.Context, c *saga.Call[order]) error {
+		err := call(ctx, c.SagaID, name)
+		if errors.Is(err, rig.ErrRejected) {
+			return saga.Rejected(err)
+		}
+		return err
 	}
-	return saga.Define(name, 1,
-		saga.Step(rig.One, step(rig.One)).Undo(rig.UndoOne, step(rig.UndoOne)),
-		saga.Step(rig.Two, step(rig.Two)).Undo(rig.UndoTwo, step(rig.UndoTwo)).Timeout(long),
-		saga.Step(rig.Three, step(rig.Three)))
 }
 
 // Start implements rig.System.

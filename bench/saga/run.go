@@ -25,6 +25,7 @@ type options struct {
 	flight   int
 	waiting  int
 	systems  string
+	clients  int
 	quick    bool
 	serve    bool
 	child    rig.Options
@@ -65,6 +66,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.flight, "flight", 0, "sagas in flight in B9, of Slipway; 0 means 10000")
 	flags.IntVar(&o.waiting, "waiting", 0, "sagas that wait in B10, of which a tenth comes due at once; 0 means 1000000")
 	flags.StringVar(&o.systems, "systems", "", "the systems to run, with commas; empty means all")
+	flags.IntVar(&o.clients, "clients", 0, "clients of B7 and B8; 0 means 1, 16, 64 and 512 in turn")
 	flags.BoolVar(&o.quick, "quick", false, "small and once: for a look, not for figures")
 	flags.StringVar(&o.profiles, "profile", "", "folder for CPU profiles of Slipway's processes")
 	flags.BoolVar(&o.serve, "serve", false, "used by the command itself: run Slipway's sagas")
@@ -77,7 +79,7 @@ func parse(args []string) (options, error) {
 			o.ids, args = append(o.ids, strings.ToUpper(args[0])), args[1:]
 		}
 	}
-	if min(o.runs, o.flight, o.waiting) < 0 || o.length < 0 {
+	if min(o.runs, o.flight, o.waiting, o.clients) < 0 || o.length < 0 {
 		return o, errors.New("flags must not be negative")
 	}
 	return o, o.known()

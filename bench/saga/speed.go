@@ -36,7 +36,7 @@ type lap struct {
 type results map[string]map[int][]lap
 
 func runForward(ctx context.Context, b *bench) error {
-	return b.race(ctx, race{id: "B7", clients: []int{1, 16, 64, 512}, systems: b.among(everyone())})
+	return b.race(ctx, race{id: "B7", clients: b.crowds(), systems: b.among(everyone())})
 }
 
 func runLocal(ctx context.Context, b *bench) error {
@@ -46,11 +46,19 @@ func runLocal(ctx context.Context, b *bench) error {
 			systems = append(systems, c)
 		}
 	}
-	return b.race(ctx, race{id: "B7b", clients: []int{1, 16, 64, 512}, local: true, systems: b.among(systems)})
+	return b.race(ctx, race{id: "B7b", clients: b.crowds(), local: true, systems: b.among(systems)})
 }
 
 func runUndone(ctx context.Context, b *bench) error {
-	return b.race(ctx, race{id: "B8", clients: []int{1, 16, 64, 512}, rejects: true, systems: b.among(everyone())})
+	return b.race(ctx, race{id: "B8", clients: b.crowds(), rejects: true, systems: b.among(everyone())})
+}
+
+// crowds are the numbers of clients.
+func (b *bench) crowds() []int {
+	if b.clients > 0 {
+		return []int{b.clients}
+	}
+	return []int{1, 16, 64, 512}
 }
 
 // race runs all systems, each run beginning with another one.

@@ -34,17 +34,19 @@ func runWaiting(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer pool.Close()
-	c := contender{name: oursWaiting}
 	// The participant is in the replicas: nothing but the sagas is measured.
 	o := rig.Options{Local: true, Name: "replica-0", Install: true}
-	if err := b.sleepers(ctx, c, db, pool, o, n); err != nil {
+	if err := b.sleepers(ctx, contender{name: oursWaiting}, db, pool, o, n); err != nil {
+		return err
+	}
+	if err := errors.Join(lab.Exec(ctx, db.URL, "VACUUM ANALYZE slipway.saga"), b.server.Checkpoint(ctx)); err != nil {
 		return err
 	}
 	base, err := b.quiet(ctx, meter, 0)
 	if err != nil {
 		return err
 	}
-	all, err := b.replicas(ctx, c, db, o)
+	all, err := b.replicas(ctx, contender{name: oursWaiting}, db, o)
 	if err != nil {
 		return err
 	}
@@ -58,6 +60,9 @@ func runWaiting(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	logf("  idle: %+v, without replicas: %+v", idle, base)
+	if err := b.sleepers(ctx, contender{name: oursStorm}, db, pool, o, n/10); err != nil {
+		return err
+	}
 	s, err := b.storm(ctx, pool, n/10)
 	if err != nil {
 		return err
@@ -72,15 +77,17 @@ func runWaiting(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-// sleepers lets Slipway put one saga to sleep, and copies its row.
-func (b *bench) sleepers(ctx context.Context, c contender, db *lab.Database, pool *pgxpool.Pool, o rig.Options, n int) (err error) {
+// sleepers lets Slipway put one saga to sleep, and copies its row: all n are due when it
+// is.
+func (b *bench) sleepers(ctx context.Context, c contender, db *lab.Database, pool *pgxpool.Pool, o rig.Options, n int) error {
 	s, err := b.start(ctx, c, db, o)
 	if err != nil {
 		return err
 	}
-	_, err = s.ask(rig.Question{Start: []string{rig.NewID()}})
+	id := rig.NewID()
+	_, err = s.ask(rig.Question{Start: []string{id}})
 	for asleep := false; err == nil && !asleep; sleep(ctx, 20*time.Millisecond) {
-		err = pool.QueryRow(ctx, "SELECT owner IS NULL AND next_run_at > now() FROM slipway.saga").Scan(&asleep)
+		err = pool.QueryRow(ctx, "SELECT owner IS NULL AND next_run_at > created_at FROM slipway.saga WHERE id = $1", id).Scan(&asleep)
 	}
 	if err = errors.Join(err, s.Stop()); err != nil {
 		return fmt.Errorf("put a saga to sleep: %w", err)
@@ -88,14 +95,14 @@ func (b *bench) sleepers(ctx context.Context, c contender, db *lab.Database, poo
 	begin := time.Now()
 	_, err = pool.Exec(ctx, `INSERT INTO slipway.saga (id, token, owner, next_run_at, deadline, failing_since, created_at, updated_at, definition,
 			claims, stage, status, backward, steps, data, waits_for, headers, reason, problem)
-		SELECT gen_random_uuid(), token, owner, next_run_at + random() * interval '1 day', deadline, failing_since, created_at, updated_at, definition,
+		SELECT gen_random_uuid(), token, owner, next_run_at, deadline, failing_since, created_at, updated_at, definition,
 			claims, stage, status, backward, steps, data, waits_for, headers, reason, problem
-		FROM slipway.saga, generate_series(2, $1)`, n)
+		FROM slipway.saga, generate_series(2, $2) WHERE id = $1`, id, n)
 	if err != nil {
 		return fmt.Errorf("copy sagas: %w", err)
 	}
-	logf("  %d sagas sleep, after %s", n, time.Since(begin).Round(time.Second))
-	return errors.Join(lab.Exec(ctx, db.URL, "VACUUM ANALYZE slipway.saga"), b.server.Checkpoint(ctx))
+	logf("  %d sagas of %s sleep, after %s", n, c.name, time.Since(begin).Round(time.Second))
+	return nil
 }
 
 // calm is what the database has to do for a replica in a second: statements, and
@@ -105,7 +112,6 @@ type calm struct{ statements, cpu float64 }
 // quiet measures for a while, and returns what one of so many replicas asks.
 func (b *bench) quiet(ctx context.Context, m *lab.Meter, of int) (calm, error) {
 	length := pick(b.options, 0, time.Minute, 5*time.Second)
-	sleep(ctx, 3*time.Second) // they connect and look around
 	before, err := b.server.CPU()
 	if err = errors.Join(err, m.Reset(ctx)); err != nil {
 		return calm{}, err
@@ -117,35 +123,34 @@ func (b *bench) quiet(ctx context.Context, m *lab.Meter, of int) (calm, error) {
 	return calm{float64(r.Statements) / each, float64((after - before).Milliseconds()) / each}, errors.Join(err, cpuErr, ctx.Err())
 }
 
-// tempest is what came of sagas that were due at once.
+// tempest is what came of sagas that were due at once. Times are since then.
 type tempest struct {
 	rate        float64
 	first, took time.Duration
 }
 
-// storm makes n sagas due and waits until they are over.
+// storm waits until n sagas that are due at once are over.
 func (b *bench) storm(ctx context.Context, pool *pgxpool.Pool, n int) (t tempest, err error) {
-	_, err = pool.Exec(ctx, `UPDATE slipway.saga SET next_run_at = now() WHERE id IN (SELECT id FROM slipway.saga LIMIT $1)`, n)
+	var due time.Time
+	err = pool.QueryRow(ctx, `SELECT max(next_run_at) FROM slipway.saga s JOIN slipway.saga_definition d ON d.id = s.definition
+		WHERE d.name = 'storm'`).Scan(&due)
 	if err != nil {
-		return t, fmt.Errorf("make sagas due: %w", err)
+		return t, fmt.Errorf("find out when sagas are due: %w", err)
 	}
-	begin := time.Now()
-	for told := begin; ; sleep(ctx, 50*time.Millisecond) {
-		var over int
-		if err := pool.QueryRow(ctx, "SELECT count(*) FROM slipway.saga_finished").Scan(&over); err != nil {
+	if left := time.Until(due); left < 0 {
+		return t, fmt.Errorf("sagas were due %s before all of them were there", -left)
+	}
+	for over := 0; over < n; sleep(ctx, time.Second) {
+		var first, last *time.Time
+		err := pool.QueryRow(ctx, "SELECT count(*), min(finished_at), max(finished_at) FROM slipway.saga_finished").Scan(&over, &first, &last)
+		if err != nil {
 			return t, fmt.Errorf("count sagas: %w", err)
 		}
-		t.took = time.Since(begin)
-		if over > 0 && t.first == 0 {
-			t.first = t.took
-		}
-		if over >= n {
-			t.rate = float64(n) / t.took.Seconds()
-			return t, nil
-		}
-		if time.Since(told) > 5*time.Second {
-			told = time.Now()
-			logf("    %d of %d sagas are over after %s", over, n, t.took.Round(time.Second))
+		if over > 0 {
+			t.first, t.took = first.Sub(due), last.Sub(due)
+			logf("    %d of %d sagas are over", over, n)
 		}
 	}
+	t.rate = float64(n) / t.took.Seconds()
+	return t, nil
 }

@@ -26,7 +26,8 @@ var ErrRejected = errors.New("the step is rejected")
 
 // System runs sagas. Its methods may be called concurrently.
 type System interface {
-	// Start stores a saga, whose id is a UUID, and returns then. The saga runs by itself.
+	// Start stores a saga, whose id is a UUID, and returns then. The saga runs by itself;
+	// ctx is for the start only.
 	Start(ctx context.Context, id string) error
 	// Counts asks the store how many sagas there are.
 	Counts(ctx context.Context) (Counts, error)
