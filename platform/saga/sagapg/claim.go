@@ -56,7 +56,7 @@ UPDATE slipway.saga s SET owner = $4, token = $5, next_run_at = NULL, claims = s
 FROM (SELECT id, bool_or(lost) AS lost FROM (SELECT id, true AS lost FROM orphaned UNION ALL SELECT id, false FROM due
     UNION ALL SELECT id, false FROM signaled) u GROUP BY id) f
 WHERE s.id = f.id
-RETURNING s.id, s.definition, f.lost, s.claims, s.stage, s.status, s.backward, s.steps, s.data, s.deadline, s.failing_since,
+RETURNING s.id, s.definition, s.claims, s.stage, s.status, s.backward, s.steps, s.data, s.deadline, s.failing_since,
     s.reason, s.problem, s.headers, s.waits_for, s.created_at`
 
 // claim takes about as many sagas as are free, of those that may be run now.
@@ -90,13 +90,12 @@ func (r *Runner) scan(row pgx.CollectableRow, token int64) (*claimed, error) {
 	c := &claimed{token: token}
 	var definition, claims int32
 	var stage, status int16
-	var lost bool
 	var steps []byte
 	var deadline, failingSince *time.Time
 	var headers string
 	var waitsFor *string
 	i := &c.instance
-	err := row.Scan(&c.id, &definition, &lost, &claims, &stage, &status, &i.Backward, &steps, &c.data, &deadline, &failingSince,
+	err := row.Scan(&c.id, &definition, &claims, &stage, &status, &i.Backward, &steps, &c.data, &deadline, &failingSince,
 		&i.Reason, &i.Problem, &headers, &waitsFor, &c.created)
 	if err != nil {
 		return nil, err
@@ -109,9 +108,7 @@ func (r *Runner) scan(row pgx.CollectableRow, token int64) (*claimed, error) {
 	if failingSince != nil {
 		i.FailingSince = *failingSince
 	}
-	if lost {
-		c.lost = int(claims)
-	}
+	c.lost = int(claims)
 	if waitsFor != nil {
 		c.waitsFor = *waitsFor
 	}

@@ -18,8 +18,7 @@ import (
 type Bulk struct {
 	// Action is retry, compensate, skip or resolve.
 	Action string
-	// Filter selects the sagas. It must say more than Limit; that of those that are over
-	// selects none that anything can be done about.
+	// Filter selects the sagas. It must say more than Limit.
 	Filter Filter
 	// Rate is how many sagas a second at most. 0 is as many as it can.
 	Rate float64
@@ -105,7 +104,7 @@ func (o *Operator) Bulk(ctx context.Context, b Bulk, by Act, seen func(BulkResul
 		case err == nil:
 			done.Changed++
 			moves[Move{Name: c.Name, Version: c.Version, From: c.From, To: c.To}]++
-		case errors.Is(err, errLeft), errors.Is(err, ErrNotFound):
+		case errors.Is(err, errLeft), errors.Is(err, errOver), errors.Is(err, ErrNotFound):
 			done.Left++
 		case errors.Is(err, ErrInvalid):
 			done.Refused = append(done.Refused, Refusal{ID: id, Error: err.Error()})

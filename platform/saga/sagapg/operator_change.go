@@ -176,12 +176,9 @@ func skip(t *target) error {
 	return nil
 }
 
+// resolve does without the machine, which may not be able to make sense of the saga.
 func resolve(t *target) error {
-	if t.broken != nil { // the machine cannot make sense of it
-		t.instance.Status, t.instance.Problem = saga.Resolved, t.by.Reason
-		return nil
-	}
-	t.next(saga.Event{Kind: saga.OperatorResolve, Reason: t.by.Reason})
+	t.instance.Status, t.instance.Problem = saga.Resolved, t.by.Reason
 	return nil
 }
 
@@ -244,8 +241,11 @@ func (o *Operator) act(ctx context.Context, action string, id uuid.UUID, by Act,
 	return o.actIf(ctx, action, id, by, nil, decide)
 }
 
-// errLeft says that a saga is no longer one of those that a bulk action is about.
-var errLeft = errors.New("it is not selected any more")
+// Why a bulk action leaves a saga alone that it was about.
+var (
+	errLeft = errors.New("it is not selected any more")
+	errOver = errors.New("it is over")
+)
 
 // actIf does so if the saga is still one that the filter selects.
 func (o *Operator) actIf(ctx context.Context, action string, id uuid.UUID, by Act, still *Filter, decide decision) (c Change, err error) {
@@ -292,7 +292,7 @@ func lock(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 	case err != nil:
 		return err
 	}
-	return fmt.Errorf("%w: it is over, it was %s: start another one for what is to be done", ErrInvalid, status)
+	return fmt.Errorf("%w: %w, it was %s: start another one for what is to be done", ErrInvalid, errOver, status)
 }
 
 // querying is a pool or a transaction.
@@ -355,13 +355,13 @@ func (t *target) decide(action string, decide decision) (Change, error) {
 // where says where the saga is.
 func (t *target) where() string {
 	at := t.instance.Status.String()
-	if t.instance.Status == saga.Running && t.instance.Waiting(t.plan) {
+	if t.broken != nil || t.instance.Status.Final() {
+		return at
+	}
+	if t.instance.Waiting(t.plan) {
 		at = "waiting"
 	}
-	if t.broken == nil && !t.instance.Status.Final() {
-		at += " at " + names(t.instance.Current(t.plan))
-	}
-	return at
+	return at + " at " + names(t.instance.Current(t.plan))
 }
 
 func names(steps []string) string { return strings.Join(steps, ", ") }

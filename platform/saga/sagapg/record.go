@@ -32,6 +32,13 @@ type record struct {
 	stored chan error // nil, errRefused or why it could not be stored
 }
 
+// claim is a saga in the hands of one run: after an operator's action two may have it, and
+// only the record of one is kept.
+type claim struct {
+	ID    uuid.UUID
+	Token int64
+}
+
 // launched is what only a new saga has.
 type launched struct {
 	definition int32
@@ -116,13 +123,13 @@ func (j *journal) persist(ctx context.Context, batch []*record) {
 }
 
 // answer tells each record what has become of it.
-func (j *journal) answer(batch []*record, kept map[uuid.UUID]bool, err error) {
+func (j *journal) answer(batch []*record, kept map[claim]bool, err error) {
 	j.metrics.batch.Observe(float64(len(batch)))
 	for _, r := range batch {
 		switch {
 		case err != nil:
 			r.stored <- err
-		case !kept[r.id]:
+		case !kept[claim{r.id, r.token}]:
 			if r.launched == nil {
 				j.metrics.refused.Inc()
 			}
@@ -144,20 +151,22 @@ const (
 FROM (SELECT $2::timestamptz AS now, u.* FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[],
     $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[])
     AS u (id, token, stage, status, backward, steps, data, failing_since, reason, problem, waits_for, release, next_run_at)) t
-WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1 RETURNING s.id`
+WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1 RETURNING s.id, s.token`
 
 	launchSagas = `INSERT INTO slipway.saga (owner, id, token, data, deadline, definition, headers, created_at, updated_at)
 SELECT $1, u.*, u.created_at FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::int[], $7::text[], $8::timestamptz[])
     AS u (id, token, data, deadline, definition, headers, created_at)
-ON CONFLICT (id) DO NOTHING RETURNING id`
+ON CONFLICT (id) DO NOTHING RETURNING id, token`
 
 	finishSagas = `WITH gone AS (
     DELETE FROM slipway.saga s USING unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[], $9::text[], $10::text[])
         AS t (id, token, stage, status, backward, data, reason, problem)
     WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1
-    RETURNING s.created_at, s.definition, t.stage, t.status, t.backward, s.id, coalesce(t.data, s.data) AS data, s.headers, t.reason, t.problem)
-INSERT INTO slipway.saga_finished (finished_at, created_at, definition, stage, status, backward, id, data, headers, reason, problem)
-SELECT $2, created_at, definition, stage, status, backward, id, data, headers, reason, problem FROM gone RETURNING id`
+    RETURNING s.created_at, s.definition, t.stage, t.status, t.backward, s.id, s.token, coalesce(t.data, s.data) AS data, s.headers, t.reason, t.problem),
+finished AS (
+    INSERT INTO slipway.saga_finished (finished_at, created_at, definition, stage, status, backward, id, data, headers, reason, problem)
+    SELECT $2, created_at, definition, stage, status, backward, id, data, headers, reason, problem FROM gone)
+SELECT id, token FROM gone`
 
 	insertAttempts = `INSERT INTO slipway.saga_journal (worker, at, took, attempt, call, class, saga_id, step, error, trace_id)
 SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::smallint[], $6::smallint[], $7::uuid[], $8::text[], $9::text[], $10::text[]) u`
@@ -167,7 +176,7 @@ SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::sma
 
 // store writes a batch in one transaction and one round trip, and returns whose records
 // were kept. Attempts are journaled also where a record is refused: they were made.
-func (j *journal) store(ctx context.Context, batch []*record) (kept map[uuid.UUID]bool, err error) {
+func (j *journal) store(ctx context.Context, batch []*record) (kept map[claim]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	conn, err := j.link.get(ctx)
@@ -175,11 +184,11 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[uuid.UUI
 		return nil, err
 	}
 	at := j.worker.clock.now()
-	kept = make(map[uuid.UUID]bool, len(batch))
+	kept = make(map[claim]bool, len(batch))
 	collect := func(rows pgx.Rows) error {
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		for _, id := range ids {
-			kept[id] = true
+		claims, err := pgx.CollectRows(rows, pgx.RowToStructByPos[claim])
+		for _, c := range claims {
+			kept[c] = true
 		}
 		return err
 	}

@@ -24,13 +24,13 @@ type term struct {
 
 	mu      sync.Mutex
 	closed  bool
-	running map[uuid.UUID]bool
+	running map[uuid.UUID]int // twice when an operator has taken it from a run that is still at a call
 	runs    sync.WaitGroup
 }
 
 func newTerm(r *Runner, w *worker) *term {
 	t := &term{
-		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), claims: link{db: r.db, settings: fixedPlans + "; " + relaxedSession}, freed: make(chan struct{}, 1), running: map[uuid.UUID]bool{},
+		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), claims: link{db: r.db, settings: fixedPlans + "; " + relaxedSession}, freed: make(chan struct{}, 1), running: map[uuid.UUID]int{},
 	}
 	return t
 }
@@ -142,10 +142,10 @@ func (t *term) rest(die context.CancelCauseFunc) {
 func (t *term) adopt(c *claimed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.running[c.id] {
+	if t.closed {
 		return
 	}
-	t.running[c.id] = true
+	t.running[c.id]++
 	t.runs.Go(func() {
 		defer t.end(c.id)
 		t.run(c)
@@ -178,7 +178,9 @@ func (t *term) launch(c *claimed, headers string) error {
 
 func (t *term) end(id uuid.UUID) {
 	t.mu.Lock()
-	delete(t.running, id)
+	if t.running[id]--; t.running[id] == 0 {
+		delete(t.running, id)
+	}
 	t.mu.Unlock()
 	select {
 	case t.freed <- struct{}{}:
@@ -201,7 +203,7 @@ func (t *term) left(n *run, rec *record) {
 }
 
 // reclaim frees sagas that belong to this worker and that it does not run: what is left of
-// a run that could not store its progress.
+// a run that could not store its progress. The results of its calls are lost.
 func (t *term) reclaim(ctx context.Context) error {
 	rows, err := t.r.db.Query(ctx, "SELECT id FROM slipway.saga WHERE owner = $1 AND updated_at < "+now+" - interval '1 minute'", t.worker.id)
 	if err != nil {
@@ -214,7 +216,7 @@ func (t *term) reclaim(ctx context.Context) error {
 	t.mu.Lock()
 	var orphans []uuid.UUID
 	for _, id := range owned {
-		if !t.running[id] {
+		if t.running[id] == 0 {
 			orphans = append(orphans, id)
 		}
 	}
@@ -222,6 +224,6 @@ func (t *term) reclaim(ctx context.Context) error {
 	if len(orphans) == 0 {
 		return nil
 	}
-	_, err = t.r.db.Exec(ctx, "UPDATE slipway.saga SET owner = NULL, next_run_at = "+now+" WHERE id = ANY ($1) AND owner = $2", orphans, t.worker.id)
+	_, err = t.r.db.Exec(ctx, "UPDATE slipway.saga SET owner = NULL, claims = claims + 1, next_run_at = "+now+" WHERE id = ANY ($1) AND owner = $2", orphans, t.worker.id)
 	return err
 }
