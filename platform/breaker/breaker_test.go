@@ -73,8 +73,10 @@ func requireRejected(t *testing.T, b *breaker.Breaker, reason error, wait time.D
 
 func TestBreaker_Do(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(*testing.T, *breaker.Breaker){
-		"opens after failures in a row": func(t *testing.T, b *breaker.Breaker) {
+	t.Run("opens after failures in a row", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			fail(t, b, 2)
 			require.NoError(t, call(b, nil))
 			fail(t, b, 2)
@@ -84,14 +86,22 @@ func TestBreaker_Do(t *testing.T) {
 			requireRejected(t, b, breaker.ErrOpen, time.Second)
 			time.Sleep(time.Second - time.Nanosecond)
 			requireRejected(t, b, breaker.ErrOpen, time.Nanosecond)
-		},
-		"forgets failures": func(t *testing.T, b *breaker.Breaker) {
+		})
+	})
+	t.Run("forgets failures", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			fail(t, b, 2)
 			time.Sleep(patient.Window)
 			fail(t, b, 2)
 			require.Equal(t, breaker.Closed, b.State())
-		},
-		"closes when its probes succeed, and starts over": func(t *testing.T, b *breaker.Breaker) {
+		})
+	})
+	t.Run("closes when its probes succeed, and starts over", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			for range 2 {
 				fail(t, b, 3)
 				time.Sleep(time.Second)
@@ -100,19 +110,27 @@ func TestBreaker_Do(t *testing.T) {
 				require.NoError(t, call(b, nil))
 				require.Equal(t, breaker.Closed, b.State())
 			}
-		},
-		"stays open longer each time": func(t *testing.T, b *breaker.Breaker) {
+		})
+	})
+	t.Run("stays open longer each time", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			fail(t, b, 3)
 			for _, open := range []time.Duration{1, 2, 4, 5, 5} {
 				requireRejected(t, b, breaker.ErrOpen, open*time.Second)
-				time.Sleep(open*time.Second - 1)
+				time.Sleep(open*time.Second - time.Nanosecond)
 				require.Equal(t, breaker.Open, b.State())
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				require.Equal(t, breaker.HalfOpen, b.State())
 				fail(t, b, 1)
 			}
-		},
-		"stays open though a call ends that began before": func(t *testing.T, b *breaker.Breaker) {
+		})
+	})
+	t.Run("stays open though a call ends that began before", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			fail(t, b, 3)
 			time.Sleep(time.Second)
 			slow, err := b.Begin(t.Context())
@@ -126,8 +144,12 @@ func TestBreaker_Do(t *testing.T) {
 			require.Equal(t, breaker.HalfOpen, b.State())
 			require.NoError(t, call(b, nil))
 			require.Equal(t, breaker.HalfOpen, b.State(), "a result of before counted")
-		},
-		"lets no more probes pass than it needs": func(t *testing.T, b *breaker.Breaker) {
+		})
+	})
+	t.Run("lets no more probes pass than it needs", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			fail(t, b, 3)
 			time.Sleep(time.Second)
 			one, err := b.Begin(t.Context())
@@ -141,21 +163,20 @@ func TestBreaker_Do(t *testing.T) {
 			two(nil)
 			two(errDown)
 			require.Equal(t, breaker.Closed, b.State())
-		},
-		"takes a panic for a failure": func(t *testing.T, b *breaker.Breaker) {
+		})
+	})
+	t.Run("takes a panic for a failure", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b := create(t, patient)
 			for range 3 {
 				require.PanicsWithValue(t, "boom", func() {
 					_ = b.Do(t.Context(), func(context.Context) error { panic("boom") })
 				})
 			}
 			require.Equal(t, breaker.Open, b.State())
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { test(t, create(t, patient)) })
 		})
-	}
+	})
 }
 
 func TestBreaker_Do_ratio(t *testing.T) {
