@@ -104,8 +104,13 @@ func TestTerm_adoptsWhatRunsStill(t *testing.T) {
 		term.adopt(&claimed{id: id, token: token})
 		require.Equal(t, token, <-began)
 	}
-	require.Equal(t, 2, term.running[id])
-	close(release)
+	release <- struct{}{}
+	require.Eventually(t, func() bool {
+		term.mu.Lock()
+		defer term.mu.Unlock()
+		return term.running[id] == 1
+	}, time.Minute, time.Millisecond)
+	release <- struct{}{}
 	term.runs.Wait()
 	require.Zero(t, term.count())
 }
