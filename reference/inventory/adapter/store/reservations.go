@@ -25,12 +25,13 @@ import (
 // use.
 type Reservations struct {
 	inTx func(ctx context.Context, fn func(tx pgx.Tx) error) error
+	gate *gate
 }
 
 // NewReservations returns the reservations in the database of pool, whose tables are those of the
 // migrations and of the barrier.
 func NewReservations(pool *pgxpool.Pool) *Reservations {
-	return &Reservations{inTx: func(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return &Reservations{gate: newGate(), inTx: func(ctx context.Context, fn func(tx pgx.Tx) error) error {
 		return postgres.InTx(ctx, pool, postgres.TxOptions{}, fn)
 	}}
 }
@@ -38,7 +39,7 @@ func NewReservations(pool *pgxpool.Pool) *Reservations {
 // In returns the reservations as a transaction sees them, which stays the caller's to end. An error
 // means that it must be rolled back.
 func (s *Reservations) In(tx pgx.Tx) *Reservations {
-	return &Reservations{inTx: func(_ context.Context, fn func(tx pgx.Tx) error) error { return fn(tx) }}
+	return &Reservations{gate: s.gate, inTx: func(_ context.Context, fn func(tx pgx.Tx) error) error { return fn(tx) }}
 }
 
 // Reserve implements the port Reserver. One of two calls with the same key waits for the other at the
@@ -49,6 +50,11 @@ func (s *Reservations) Reserve(ctx context.Context, r *domain.Reservation) (held
 	if err != nil {
 		return domain.Snapshot{}, err
 	}
+	leave, err := s.gate.enter(ctx, held.Lines)
+	if err != nil {
+		return domain.Snapshot{}, err
+	}
+	defer leave()
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := barrier.Act(ctx, tx, held.Key); err != nil {
 			return undone(err)
