@@ -48,8 +48,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries = dir
-	for _, pkg := range []string{"order", "shopper"} {
-		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, pkg), "../"+pkg)
+	for _, pkg := range []string{"order", "payment", "payment/cmd/providersim", "inventory", "shopper"} {
+		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, filepath.Base(pkg)), "../"+pkg)
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, out)
 			return 1
@@ -71,7 +71,7 @@ func newSystem(t *testing.T) *system {
 	return &system{database: postgrestest.New(t), redis: redistest.Start(t), broker: startBroker(t), collector: newCollector(t)}
 }
 
-// service is a running order service.
+// service is a running service.
 type service struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
@@ -85,20 +85,29 @@ type service struct {
 func (s *system) startOrder(t *testing.T, env ...string) *service {
 	t.Helper()
 	o := s.launchOrder(t, env...)
-	conn := o.dial(t)
+	o.ready(t)
+	return o
+}
+
+// ready waits until the service serves.
+func (o *service) ready(t *testing.T) {
+	t.Helper()
+	o.readyAt(t, o.addr(t))
+}
+
+func (o *service) readyAt(t *testing.T, addr string) {
+	t.Helper()
+	conn := dial(t, addr)
 	require.Eventually(t, func() bool {
 		resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "readiness"})
 		return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
 	}, patience, 20*time.Millisecond, "the service does not become ready")
-	return o
 }
 
 // launchOrder starts a replica without waiting for it.
 func (s *system) launchOrder(t *testing.T, env ...string) *service {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(binaries, "order"))
-	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"),
+	return launch(t, "order", append([]string{
 		"ENVIRONMENT=development",
 		"GRPC_ADDR=127.0.0.1:0",
 		"ADMIN_ADDR=127.0.0.1:0",
@@ -108,7 +117,14 @@ func (s *system) launchOrder(t *testing.T, env ...string) *service {
 		"INVENTORY_TARGET=127.0.0.1:1", // nobody
 		"PAYMENT_TARGET=127.0.0.1:1",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + s.collector.addr,
-	}, env...)
+	}, env...)...)
+}
+
+// launch starts a program and reads its log.
+func launch(t *testing.T, program string, env ...string) *service {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(binaries, program))
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	o := &service{cmd: cmd, exited: make(chan struct{})}
@@ -119,7 +135,7 @@ func (s *system) launchOrder(t *testing.T, env ...string) *service {
 		_ = cmd.Process.Kill()
 		<-o.exited
 		if t.Failed() {
-			t.Logf("log of the order service:\n%s", o.log())
+			t.Logf("log of %s:\n%s", program, o.log())
 		}
 	})
 	return o
