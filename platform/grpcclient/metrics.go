@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,11 +88,16 @@ func (m *metrics) unary(
 }
 
 // stream counts a stream when it ends, which gRPC tells even of one that the caller dropped
-// by cancelling its context.
+// by cancelling its context, or that never began.
 func (m *metrics) stream(
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	start := time.Now()
-	ended := grpc.OnFinish(func(err error) { m.observe(method, err, start) })
-	return open(ctx, desc, cc, method, append(opts, ended)...)
+	var once sync.Once
+	ended := func(err error) { once.Do(func() { m.observe(method, err, start) }) }
+	stream, err := open(ctx, desc, cc, method, append(opts, grpc.OnFinish(ended))...)
+	if err != nil {
+		ended(err)
+	}
+	return stream, err
 }

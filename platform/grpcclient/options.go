@@ -68,7 +68,7 @@ func WithMethodBreaker(method string, cfg breaker.Config) Option {
 }
 
 // WithDialOptions appends options of gRPC; they win over those made from [Config].
-// Interceptors run after the deadline was set.
+// Interceptors run after the deadline was set and the circuit breaker was asked.
 func WithDialOptions(opts ...grpc.DialOption) Option {
 	return func(o *options) { o.dial = append(o.dial, opts...) }
 }

@@ -60,6 +60,9 @@ func (o *orders) PlaceOrder(context.Context, *orderv1.PlaceOrderRequest) (*order
 }
 
 func (o *orders) WatchOrder(_ *orderv1.WatchOrderRequest, s grpc.ServerStreamingServer[orderv1.WatchOrderResponse]) error {
+	if err := o.answer(); err != nil {
+		return err
+	}
 	if o.watch != nil {
 		o.watch(s.Context())
 	}
