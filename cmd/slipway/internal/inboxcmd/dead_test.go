@@ -38,27 +38,27 @@ func TestDead_list(t *testing.T) {
 	require.Equal(t, "order/bad 2 permanent 1 2", fmt.Sprint(d.Key, " ", d.Version, " ", d.Class, " ", d.Attempts, " ", d.Waiting))
 	require.Equal(t, errRefused.Error(), d.Error, "JSON has all of it")
 
-	out := r.ok("dead", "list")
+	out := r.OK("dead", "list")
 	require.Regexp(t, `^ID +CONSUMER +SUBJECT +KEY +CLASS +ATTEMPTS +SINCE +WAITING +ERROR\n`+
 		id+` +shipping +order.changed +order/bad +permanent +1 +\d.* ago +2 +the currency is  \[31munknown\n$`, out)
-	_, note, _ := r.call("dead", "list", "--limit", "1")
+	_, note, _ := r.Call("dead", "list", "--limit", "1")
 	require.Contains(t, note, "there may be more: --limit")
 
 	s.refuse("order/worse", "v1", errors.New("no"))
 	s.deliver(message("order/worse", 1))
 	require.Len(t, decoded[[]inbox.DeadLetter](r, "dead", "list"), 2)
 	require.Len(t, decoded[[]inbox.DeadLetter](r, "dead", "list", "--limit", "1"), 1)
-	r.exec("insert into slipway.inbox_consumer (consumer, mode, retention) values ('other', 'by_id', '1 day')")
-	require.Equal(t, "no dead letters\n", r.ok("dead", "list", "--consumer", "other"))
-	r.exec("update slipway.inbox_dead set redrive_requested_at = now(), consumer = 'other' where key = 'order/worse'")
-	require.Regexp(t, `permanent, to be redriven`, r.ok("dead", "list", "--consumer", "other"))
+	r.Exec("insert into slipway.inbox_consumer (consumer, mode, retention) values ('other', 'by_id', '1 day')")
+	require.Equal(t, "no dead letters\n", r.OK("dead", "list", "--consumer", "other"))
+	r.Exec("update slipway.inbox_dead set redrive_requested_at = now(), consumer = 'other' where key = 'order/worse'")
+	require.Regexp(t, `permanent, to be redriven`, r.OK("dead", "list", "--consumer", "other"))
 }
 
 func TestDead_show(t *testing.T) {
 	t.Parallel()
 	r, s, id := stuck(t)
 	t.Run("one with a text", func(t *testing.T) {
-		out := r.ok("dead", "show", id)
+		out := r.OK("dead", "show", id)
 		require.Regexp(t, `^FIELD +VALUE\ndead letter +`+id+` of shipping\nmessage +[0-9a-f-]{36}\nsubject +order.changed\nkey +order/bad, version 2\n`+
 			`class +permanent\nattempts +1, first \d{4}-.*ago\), last \d{4}-.*\nwaiting +2 later events of its key\nheader aggregate_version +2\nheader tenant +blue\n`, out)
 		require.Contains(t, out, "\npayload, 2 bytes:\nv2\n")
@@ -81,12 +81,12 @@ func TestDead_show(t *testing.T) {
 		s.deliver(m)
 		letters := decoded[[]inbox.DeadLetter](r, "dead", "list")
 		evil := strconv.FormatInt(letters[1].ID, 10)
-		out := r.ok("dead", "show", evil)
+		out := r.OK("dead", "show", evil)
 		require.Regexp(t, `header evil +\[2Jgone\n`, out)
 		require.Regexp(t, `\nerror:\n00000000  74 68 65 .*\n(.*\n)+\npayload, 4 bytes:\n00000000  00 1b 78 ff .*\|\.\.x\.\|\n$`, out)
-		question := r.asks("dead", "discard", evil, "--reason", "x")
-		r.ok("dead", "redrive", evil, "--reason", "\x1b[2J")
-		for _, text := range []string{out, question, r.ok("dead", "list"), r.ok("journal")} {
+		question := r.Asks("dead", "discard", evil, "--reason", "x")
+		r.OK("dead", "redrive", evil, "--reason", "\x1b[2J")
+		for _, text := range []string{out, question, r.OK("dead", "list"), r.OK("journal")} {
 			require.NotContains(t, text, "\x1b")
 		}
 		shown := decoded[map[string]any](r, "dead", "show", evil)
@@ -94,16 +94,16 @@ func TestDead_show(t *testing.T) {
 		require.NotContains(t, shown, "payload_text")
 	})
 	t.Run("one that is resolved", func(t *testing.T) {
-		r.ok("dead", "discard", id, "--reason", "x", "--yes")
-		require.Regexp(t, `\nresolved +discarded \d{4}-`, r.ok("dead", "show", id))
+		r.OK("dead", "discard", id, "--reason", "x", "--yes")
+		require.Regexp(t, `\nresolved +discarded \d{4}-`, r.OK("dead", "show", id))
 	})
 }
 
 func TestDead_redrive(t *testing.T) {
 	t.Parallel()
 	r, s, id := stuck(t)
-	require.Equal(t, "dead letter "+id+": to be tried once more; slipway inbox dead list shows what fails again\n", r.ok("dead", "redrive", id))
-	r.eventually(func() bool { return decoded[inbox.DeadLetter](r, "dead", "show", id).Attempts == 2 })
+	require.Equal(t, "dead letter "+id+": to be tried once more; slipway inbox dead list shows what fails again\n", r.OK("dead", "redrive", id))
+	r.Eventually(func() bool { return decoded[inbox.DeadLetter](r, "dead", "show", id).Attempts == 2 })
 	require.Equal(t, "v1", r.effects("order/bad"))
 
 	s.refuse("order/bad", "v2", nil)
@@ -111,15 +111,15 @@ func TestDead_redrive(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, changed{[]int64{n}}, decoded[changed](r, "dead", "redrive", "--all", "--consumer", "shipping", "--reason", "mended"))
 	r.becomes("order/bad", "v1 v2 v3 v4")
-	r.eventually(func() bool { return r.ok("dead", "list") == "no dead letters\n" })
-	require.Contains(t, r.fails(cli.ExitFailed, "dead", "redrive", id), "dead letter "+id+" is redriven already: nothing was changed")
-	require.Contains(t, r.fails(cli.ExitFailed, "dead", "redrive", "--all", "--consumer", "shipping"), "shipping has no dead letters: slipway inbox dead list shows")
+	r.Eventually(func() bool { return r.OK("dead", "list") == "no dead letters\n" })
+	require.Contains(t, r.Fails(cli.ExitFailed, "dead", "redrive", id), "dead letter "+id+" is redriven already: nothing was changed")
+	require.Contains(t, r.Fails(cli.ExitFailed, "dead", "redrive", "--all", "--consumer", "shipping"), "shipping has no dead letters: slipway inbox dead list shows")
 
 	entries := decoded[[]inbox.JournalEntry](r, "journal")
 	require.Len(t, entries, 2)
 	require.Equal(t, inbox.JournalEntry{At: entries[0].At, Who: "ann", Action: "redrive", Reason: "mended", Detail: "asked for dead letters [" + id + "]"}, entries[0])
 	require.Equal(t, "by hand", entries[1].Reason)
-	require.Regexp(t, `(?m)^\d{4}-\S+ \S+ +ann +redrive +mended +asked for dead letters \[`+id+`\]$`, r.ok("journal"))
+	require.Regexp(t, `(?m)^\d{4}-\S+ \S+ +ann +redrive +mended +asked for dead letters \[`+id+`\]$`, r.OK("journal"))
 	require.Len(t, decoded[[]inbox.JournalEntry](r, "journal", "--limit", "1"), 1)
 }
 
@@ -136,7 +136,7 @@ func TestDead_redriveTooOld(t *testing.T) {
 	letter := decoded[[]inbox.DeadLetter](r, "dead", "list")[0]
 	require.Equal(t, "too_old", letter.Class)
 	name := strconv.FormatInt(letter.ID, 10)
-	_, note, code := r.call("dead", "redrive", "--all", "--consumer", "billing")
+	_, note, code := r.Call("dead", "redrive", "--all", "--consumer", "billing")
 	require.Equal(t, cli.ExitOK, code)
 	require.Equal(t, "! nobody can say whether it was applied before, its mark is gone: dead letter "+name+"\n", note)
 	r.becomes("order/old", "v1")
@@ -146,13 +146,13 @@ func TestDead_redriveTooOld(t *testing.T) {
 func TestDead_redriveTwice(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
-	r.exec(`insert into slipway.inbox_dead (consumer, message_id, key, subject, headers, payload, class, error, attempts, first_at)
+	r.Exec(`insert into slipway.inbox_dead (consumer, message_id, key, subject, headers, payload, class, error, attempts, first_at)
 		select 'shipping', 'm' || n, 'order/1', 'order.changed', '{}', '', 'permanent', 'no', 1, now() from generate_series(1, 2) n`)
-	r.ok("dead", "redrive", "1")
-	require.Equal(t, "nothing was changed: it was asked for already\n", r.ok("dead", "redrive", "1"))
+	r.OK("dead", "redrive", "1")
+	require.Equal(t, "nothing was changed: it was asked for already\n", r.OK("dead", "redrive", "1"))
 	require.Equal(t, changed{[]int64{}}, decoded[changed](r, "dead", "redrive", "1"))
-	require.Equal(t, "dead letter 2: to be tried once more; slipway inbox dead list shows what fails again\n", r.ok("dead", "redrive", "1", "2"))
-	require.Equal(t, "discarded dead letters 1, 2\n", r.ok("dead", "discard", "1", "2", "--reason", "x", "--yes"))
+	require.Equal(t, "dead letter 2: to be tried once more; slipway inbox dead list shows what fails again\n", r.OK("dead", "redrive", "1", "2"))
+	require.Equal(t, "discarded dead letters 1, 2\n", r.OK("dead", "discard", "1", "2", "--reason", "x", "--yes"))
 }
 
 func TestDead_discard(t *testing.T) {
@@ -161,19 +161,19 @@ func TestDead_discard(t *testing.T) {
 	with := func(args ...string) []string {
 		return append(append([]string{"dead", "discard"}, args...), "--reason", "a test order", "--yes")
 	}
-	require.Equal(t, "Give up order.changed of order/bad? shipping will never apply it.", r.asks("dead", "discard", id, "--reason", "x"))
+	require.Equal(t, "Give up order.changed of order/bad? shipping will never apply it.", r.Asks("dead", "discard", id, "--reason", "x"))
 	s.refuse("order/worse", "v1", errRefused)
 	s.deliver(message("order/worse", 1))
 	worse := decoded[[]inbox.DeadLetter](r, "dead", "list")[1].ID
-	require.Equal(t, "Give up 2 dead letters? They will never be applied.", r.asks("dead", "discard", id, fmt.Sprint(worse), "--reason", "x"))
-	require.Contains(t, r.fails(cli.ExitFailed, with(id, "999")...), "dead letter 999: not found")
+	require.Equal(t, "Give up 2 dead letters? They will never be applied.", r.Asks("dead", "discard", id, fmt.Sprint(worse), "--reason", "x"))
+	require.Contains(t, r.Fails(cli.ExitFailed, with(id, "999")...), "dead letter 999: not found")
 	require.Len(t, decoded[[]inbox.DeadLetter](r, "dead", "list"), 2, "nothing has happened yet")
 
-	require.Equal(t, "discarded dead letter "+id+"\n", r.ok(with(id)...))
+	require.Equal(t, "discarded dead letter "+id+"\n", r.OK(with(id)...))
 	r.becomes("order/bad", "v1 v3 v4")
-	require.Contains(t, r.fails(cli.ExitFailed, with(id)...), "dead letter "+id+" is discarded already: nothing was changed")
+	require.Contains(t, r.Fails(cli.ExitFailed, with(id)...), "dead letter "+id+" is discarded already: nothing was changed")
 	require.Equal(t, changed{[]int64{worse}}, decoded[changed](r, with(fmt.Sprint(worse))...))
-	require.Equal(t, "no dead letters\n", r.ok("dead", "list"))
+	require.Equal(t, "no dead letters\n", r.OK("dead", "list"))
 	entry := decoded[[]inbox.JournalEntry](r, "journal")[0]
 	require.Equal(t, "ann discard a test order", strings.Join([]string{entry.Who, entry.Action, entry.Reason}, " "))
 	require.WithinDuration(t, time.Now(), entry.At, time.Hour)

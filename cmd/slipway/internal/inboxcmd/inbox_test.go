@@ -7,16 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/cli"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/commandtest"
 	"github.com/slipwayhq/slipway/platform/inbox"
-	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
 )
 
 func TestInbox_usage(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		args []string
-		want string
-	}{
+	commandtest.Mistakes(t, "inbox", []commandtest.Mistake{
 		{[]string{"deadd"}, `did you mean "dead"?`},
 		{[]string{"list"}, `unknown command "list"`},
 		{[]string{"dead", "lits"}, `did you mean "list"?`},
@@ -48,16 +45,7 @@ func TestInbox_usage(t *testing.T) {
 		{[]string{"skip", "shipping", "order/1", "--version", "2", "--reason", "x"}, "add --yes to confirm, there is no terminal"},
 		{[]string{"journal", "now"}, `unknown argument "now"`},
 		{[]string{"journal", "--limit", "0"}, "--limit 0: want 1 or more"},
-	} {
-		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
-			t.Parallel()
-			out, message, code := call(strings.NewReader(""), []string{"DATABASE_URL=postgres://nobody@127.0.0.1:1/none"}, c.args...)
-			require.Equal(t, cli.ExitUsage, code, message)
-			require.Empty(t, out)
-			require.Contains(t, message, c.want)
-			require.Contains(t, message, "see: slipway inbox")
-		})
-	}
+	})
 }
 
 // every is each command, as it is called.
@@ -74,37 +62,27 @@ var every = [][]string{
 	{"journal"},
 }
 
-func TestInbox_withoutAnInbox(t *testing.T) {
+func TestInbox_withoutTables(t *testing.T) {
 	t.Parallel()
-	r := &rig{t: t, url: postgrestest.New(t), in: strings.NewReader("")}
-	for _, args := range every {
-		message := r.fails(cli.ExitFailed, args...)
-		require.Contains(t, message, "this database has no inbox, or an older one: apply the migrations (slipway migrate up)", args)
-		require.Equal(t, 1, strings.Count(message, "slipway migrate up"), message)
-	}
+	commandtest.WithoutTables(t, "inbox", every)
 }
 
 func TestInbox_unreachable(t *testing.T) {
 	t.Parallel()
-	r := &rig{t: t, url: "postgres://ann:secret@127.0.0.1:1/none", in: strings.NewReader("")}
-	for _, args := range every {
-		message := r.fails(cli.ExitFailed, args...)
-		require.Contains(t, message, "connect to the database of DATABASE_URL: ")
-		require.NotContains(t, message, "secret")
-	}
+	commandtest.Unreachable(t, "inbox", every)
 }
 
 func TestInbox_empty(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
-	require.Equal(t, "no dead letters\n", r.ok("dead", "list"))
-	require.Equal(t, "nothing waits for a version\n", r.ok("waiting"))
-	require.Equal(t, "nobody has done anything yet\n", r.ok("journal"))
+	require.Equal(t, "no dead letters\n", r.OK("dead", "list"))
+	require.Equal(t, "nothing waits for a version\n", r.OK("waiting"))
+	require.Equal(t, "nobody has done anything yet\n", r.OK("journal"))
 	for _, args := range [][]string{{"dead", "list"}, {"waiting"}, {"journal"}} {
-		require.Equal(t, "[]\n", r.ok(append(args, "--output", "json")...))
+		require.Equal(t, "[]\n", r.OK(append(args, "--output", "json")...))
 	}
 	for _, args := range [][]string{{"show", "7"}, {"redrive", "7"}, {"discard", "7", "--reason", "x", "--yes"}} {
-		require.Contains(t, r.fails(cli.ExitFailed, append([]string{"dead"}, args...)...), "dead letter 7: not found")
+		require.Contains(t, r.Fails(cli.ExitFailed, append([]string{"dead"}, args...)...), "dead letter 7: not found")
 	}
 }
 
@@ -120,15 +98,15 @@ func TestInbox_unknownConsumer(t *testing.T) {
 		}
 	}
 	for _, args := range with("shipping") {
-		require.Contains(t, r.fails(cli.ExitFailed, args...), `there is no consumer "shipping", nor any other: none has run on this database yet`)
+		require.Contains(t, r.Fails(cli.ExitFailed, args...), `there is no consumer "shipping", nor any other: none has run on this database yet`)
 	}
 	r.consume("shipping", inbox.ByVersion)
 	r.consume("billing", inbox.ByID)
-	r.eventually(func() bool { // both are registered
-		_, problem, _ := r.call("waiting", "--consumer", "nobody")
+	r.Eventually(func() bool { // both are registered
+		_, problem, _ := r.Call("waiting", "--consumer", "nobody")
 		return strings.Contains(problem, "billing, shipping")
 	})
 	for _, args := range with("nobody") {
-		require.Contains(t, r.fails(cli.ExitFailed, args...), `there is no consumer "nobody": choose from billing, shipping`)
+		require.Contains(t, r.Fails(cli.ExitFailed, args...), `there is no consumer "nobody": choose from billing, shipping`)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
-	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/platform/inbox"
 )
 
@@ -49,13 +48,7 @@ func (c *commands) showList(letters []inbox.DeadLetter, limit int) error {
 		}
 	}
 	header := []string{"ID", "CONSUMER", "SUBJECT", "KEY", "CLASS", "ATTEMPTS", "SINCE", "WAITING", "ERROR"}
-	if err := console.WriteTable(c.env.Console, header, rows); err != nil {
-		return err
-	}
-	if len(letters) == limit {
-		c.env.Console.Notef("\nthere may be more: --limit")
-	}
-	return nil
+	return c.env.TableOf(header, rows, limit)
 }
 
 // state is the class, with what was asked for.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
-	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/platform/inbox"
 )
 
@@ -54,13 +53,7 @@ func (c *commands) showWaiting(keys []inbox.WaitingKey, limit int) error {
 			command.Age(time.Since(k.Since)) + " ago",
 		}
 	}
-	if err := console.WriteTable(c.env.Console, []string{"CONSUMER", "KEY", "WAITS FOR", "WAITING", "SINCE"}, rows); err != nil {
-		return err
-	}
-	if len(keys) == limit {
-		c.env.Console.Notef("\nthere may be more: --limit")
-	}
-	return nil
+	return c.env.TableOf([]string{"CONSUMER", "KEY", "WAITS FOR", "WAITING", "SINCE"}, rows, limit)
 }
 
 // versions names a range of them.

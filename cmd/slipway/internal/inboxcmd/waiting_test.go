@@ -19,16 +19,16 @@ func TestWaiting(t *testing.T) {
 	require.Len(t, keys, 2)
 	require.WithinDuration(t, time.Now(), keys[0].Since, time.Hour)
 	require.Equal(t, inbox.WaitingKey{Consumer: "shipping", Key: "order/gap", Next: 2, First: 5, Waiting: 2, Since: keys[0].Since}, keys[0])
-	out, note, _ := r.call("waiting")
+	out, note, _ := r.Call("waiting")
 	require.Regexp(t, `^CONSUMER +KEY +WAITS FOR +WAITING +SINCE\nshipping +order/gap +versions 2 to 4 +2 +\d.* ago\nshipping +order/ \[2J +version 1 +1 +\d.* ago\n$`, out)
 	require.Empty(t, note)
-	require.NotContains(t, r.asks("skip", "shipping", evil.Key, "--version", "1", "--reason", "x"), "\x1b")
-	_, note, _ = r.call("waiting", "--limit", "1")
+	require.NotContains(t, r.Asks("skip", "shipping", evil.Key, "--version", "1", "--reason", "x"), "\x1b")
+	_, note, _ = r.Call("waiting", "--limit", "1")
 	require.Contains(t, note, "there may be more: --limit")
 	require.Len(t, decoded[[]inbox.WaitingKey](r, "waiting", "--limit", "1"), 1)
-	require.NotContains(t, r.ok("skip", "shipping", evil.Key, "--version", "1", "--reason", "x", "--yes")+r.ok("journal"), "\x1b")
-	r.exec("insert into slipway.inbox_consumer (consumer, mode, retention) values ('other', 'by_id', '1 day')")
-	require.Equal(t, "nothing waits for a version\n", r.ok("waiting", "--consumer", "other"))
+	require.NotContains(t, r.OK("skip", "shipping", evil.Key, "--version", "1", "--reason", "x", "--yes")+r.OK("journal"), "\x1b")
+	r.Exec("insert into slipway.inbox_consumer (consumer, mode, retention) values ('other', 'by_id', '1 day')")
+	require.Equal(t, "nothing waits for a version\n", r.OK("waiting", "--consumer", "other"))
 }
 
 func TestSkip(t *testing.T) {
@@ -43,21 +43,21 @@ func TestSkip(t *testing.T) {
 		"order/none": "nothing waits for a version of order/none: slipway inbox waiting shows what does",
 		"order/gap":  "order/gap waits for versions 2 to 4: only that can be skipped, not up to version 5",
 	} {
-		require.Contains(t, r.fails(cli.ExitFailed, with(key, "5")...), want)
+		require.Contains(t, r.Fails(cli.ExitFailed, with(key, "5")...), want)
 	}
-	require.Contains(t, r.fails(cli.ExitFailed, with("order/gap", "1")...), "not up to version 1")
+	require.Contains(t, r.Fails(cli.ExitFailed, with("order/gap", "1")...), "not up to version 1")
 	require.Equal(t, "Give up versions 2 to 3 of order/gap? shipping will never apply it.",
-		r.asks("skip", "shipping", "order/gap", "--version", "3", "--reason", "x"))
-	require.Equal(t, "[]\n", r.ok("journal", "-o", "json"))
+		r.Asks("skip", "shipping", "order/gap", "--version", "3", "--reason", "x"))
+	require.Equal(t, "[]\n", r.OK("journal", "-o", "json"))
 
-	require.Equal(t, "skipped versions 2 to 3 of order/gap; it waits for version 4\n", r.ok(with("order/gap", "3")...))
+	require.Equal(t, "skipped versions 2 to 3 of order/gap; it waits for version 4\n", r.OK(with("order/gap", "3")...))
 	require.Equal(t, "v1", r.effects("order/gap"))
 	require.Equal(t, inbox.Skipped{Consumer: "shipping", Key: "order/gap", From: 4, To: 4, Waiting: 2, Ready: true},
 		decoded[inbox.Skipped](r, with("order/gap", "4")...))
 	r.becomes("order/gap", "v1 v5 v6")
 	s.deliver(message("order/gap", 3), message("order/gap", 7))
 	require.Equal(t, "v1 v5 v6 v7", r.effects("order/gap"))
-	require.Equal(t, "skipped version 1 of order/one; it goes on with version 2\n", r.ok(with("order/one", "1")...))
+	require.Equal(t, "skipped version 1 of order/one; it goes on with version 2\n", r.OK(with("order/one", "1")...))
 	r.becomes("order/one", "v2")
 	entry := decoded[[]inbox.JournalEntry](r, "journal")[1]
 	require.Equal(t, inbox.JournalEntry{

@@ -6,39 +6,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
-	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
 func (c *commands) journal() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "journal",
-		Short: "Show what operators did, the latest first",
-		Example: `  slipway outbox journal
-  slipway outbox journal --limit 1000 --output json`,
-		Args: command.NoArgs,
-	}
-	limit, format := command.LimitFlag(cmd), command.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return c.do(cmd.Context(), func(ctx context.Context, s session) error {
-			entries, err := s.Journal(ctx, *limit)
-			if err != nil {
+	return command.JournalCommand(c.env, command.Journal[outbox.JournalEntry]{
+		Group: "outbox",
+		Read: func(ctx context.Context, limit int) (entries []outbox.JournalEntry, err error) {
+			err = c.do(ctx, func(ctx context.Context, s session) error {
+				entries, err = s.Journal(ctx, limit)
 				return err
-			}
-			return c.env.Result(*format, entries, func() error { return c.showJournal(entries) })
-		})
-	}
-	return cmd
-}
-
-func (c *commands) showJournal(entries []outbox.JournalEntry) error {
-	if len(entries) == 0 {
-		c.env.Console.Printf("nobody has done anything yet")
-		return nil
-	}
-	rows := make([][]string, len(entries))
-	for i, e := range entries {
-		rows[i] = []string{command.Time(&e.At), command.Cell(e.Who), e.Action, command.Cell(e.Sink), command.Cell(e.Reason), command.Cell(e.Detail)}
-	}
-	return console.WriteTable(c.env.Console, []string{"AT", "WHO", "ACTION", "SINK", "REASON", "DETAIL"}, rows)
+			})
+			return entries, err
+		},
+		Header: []string{"AT", "WHO", "ACTION", "SINK", "REASON", "DETAIL"},
+		Row: func(e outbox.JournalEntry) []string {
+			return []string{command.Time(&e.At), command.Cell(e.Who), e.Action, command.Cell(e.Sink), command.Cell(e.Reason), command.Cell(e.Detail)}
+		},
+	})
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
-	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
@@ -54,11 +53,5 @@ func (c *commands) showParked(parked []outbox.ParkedAggregate, limit int) error 
 		}
 	}
 	header := []string{"SINK", "AGGREGATE", "EVENTS", "FIRST EVENT", "PARKED", "ATTEMPTS", "NEXT ATTEMPT", "ERROR"}
-	if err := console.WriteTable(c.env.Console, header, rows); err != nil {
-		return err
-	}
-	if len(parked) == limit {
-		c.env.Console.Notef("\nthere may be more: --limit")
-	}
-	return nil
+	return c.env.TableOf(header, rows, limit)
 }

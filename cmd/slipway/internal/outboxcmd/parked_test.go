@@ -19,7 +19,7 @@ func parked(t *testing.T) (*rig, *sink, outbox.ParkedAggregate) {
 	s.refuse("order/bad", true)
 	r.add(event("bad", 1), event("bad", 2), event("bad", 3), event("good", 1))
 	var list []outbox.ParkedAggregate
-	r.eventually(func() bool {
+	r.Eventually(func() bool {
 		list = decoded[[]outbox.ParkedAggregate](r, "list")
 		return len(list) == 1 && list[0].Events == 3
 	})
@@ -33,15 +33,15 @@ func TestOutbox_list(t *testing.T) {
 	require.Nil(t, p.NextAttemptAt)
 	require.Contains(t, p.Error, "is\npoison")
 
-	require.Regexp(t, `^SINK +AGGREGATE .*\nbroker +order/bad +3 +`+p.FirstEvent.String()+` +\d.* ago +\d+ +when you redrive it +.*order/bad is poison\n$`, r.ok("list"))
-	require.Equal(t, r.ok("list", "-o", "json"), r.ok("list", "--sink", "broker", "-o", "json"))
-	_, note, _ := r.call("list", "--limit", "1")
+	require.Regexp(t, `^SINK +AGGREGATE .*\nbroker +order/bad +3 +`+p.FirstEvent.String()+` +\d.* ago +\d+ +when you redrive it +.*order/bad is poison\n$`, r.OK("list"))
+	require.Equal(t, r.OK("list", "-o", "json"), r.OK("list", "--sink", "broker", "-o", "json"))
+	_, note, _ := r.Call("list", "--limit", "1")
 	require.Contains(t, note, "there may be more: --limit")
-	require.Regexp(t, `broker +0 +- +3 events of 1 aggregate +`, r.ok("status"))
-	require.Regexp(t, `parked +broker .*3 events of 1 aggregates.*\n +-> slipway outbox list --sink broker\n`, r.ok("blockers"))
+	require.Regexp(t, `broker +0 +- +3 events of 1 aggregate +`, r.OK("status"))
+	require.Regexp(t, `parked +broker .*3 events of 1 aggregates.*\n +-> slipway outbox list --sink broker\n`, r.OK("blockers"))
 
-	r.exec("update slipway.outbox_parked_aggregate set next_attempt_at = now() + interval '90 minutes'")
-	require.Regexp(t, `in 1 h \d+ m`, r.ok("list"))
+	r.Exec("update slipway.outbox_parked_aggregate set next_attempt_at = now() + interval '90 minutes'")
+	require.Regexp(t, `in 1 h \d+ m`, r.OK("list"))
 }
 
 func TestOutbox_show(t *testing.T) {
@@ -49,7 +49,7 @@ func TestOutbox_show(t *testing.T) {
 	r, s, p := parked(t)
 
 	t.Run("a parked event with a text", func(t *testing.T) {
-		out := r.ok("show", p.FirstEvent.String())
+		out := r.OK("show", p.FirstEvent.String())
 		require.Regexp(t, `type +order.placed, version 1\naggregate +order/bad, version 1\nstored .*\(.* ago\), position \d+\nsink broker +parked\n`, out)
 		require.Regexp(t, `(?m)^header tenant +blue$`, out)
 		require.Contains(t, out, "\npayload, 12 bytes:\n{\"total\": 7}\n")
@@ -72,9 +72,9 @@ func TestOutbox_show(t *testing.T) {
 		e := event("bin", 0)
 		e.Payload, e.Headers = []byte{0, 0x1b, 'x', 255}, map[string]string{"evil": "\x1b[2Jgone"}
 		r.add(e)
-		r.eventually(func() bool { return s.versions("order/bin") == "" && r.published("bin") })
+		r.Eventually(func() bool { return s.versions("order/bin") == "" && r.published("bin") })
 		id := r.idOf("bin")
-		out := r.ok("show", id)
+		out := r.OK("show", id)
 		require.Regexp(t, `aggregate +order/bin\n`, out, "without a version")
 		require.Regexp(t, `sink broker +published\nheader evil +\[2Jgone\n\npayload, 4 bytes:\n00000000  00 1b 78 ff .*\|\.\.x\.\|\n$`, out)
 		shown := decoded[map[string]any](r, "show", id)
@@ -82,23 +82,23 @@ func TestOutbox_show(t *testing.T) {
 		require.NotContains(t, shown, "payload_text")
 	})
 	t.Run("one whose headers nobody can read", func(t *testing.T) {
-		r.exec("update slipway.outbox_parked set headers = '{\"a\":'")
-		r.exec("truncate slipway.outbox_0")
-		require.Regexp(t, `headers +{"a":\n`, r.ok("show", p.FirstEvent.String()))
+		r.Exec("update slipway.outbox_parked set headers = '{\"a\":'")
+		r.Exec("truncate slipway.outbox_0")
+		require.Regexp(t, `headers +{"a":\n`, r.OK("show", p.FirstEvent.String()))
 		require.Equal(t, `{"a":`, decoded[map[string]any](r, "show", p.FirstEvent.String())["headers"])
 	})
 }
 
 // idOf returns the id of the last event of an order, published whether it has left.
 func (r *rig) idOf(order string) (id string) {
-	r.t.Helper()
-	err := r.pool.QueryRow(r.t.Context(), "select event_id::text from slipway.outbox where aggregate_id = $1 order by id desc limit 1", order).Scan(&id)
-	require.NoError(r.t, err)
+	r.T.Helper()
+	err := r.Pool.QueryRow(r.T.Context(), "select event_id::text from slipway.outbox where aggregate_id = $1 order by id desc limit 1", order).Scan(&id)
+	require.NoError(r.T, err)
 	return id
 }
 
 func (r *rig) published(order string) bool {
-	r.t.Helper()
+	r.T.Helper()
 	type fates struct{ Sinks map[string]string }
 	return decoded[fates](r, "show", r.idOf(order)).Sinks["broker"] == "published"
 }
@@ -106,11 +106,11 @@ func (r *rig) published(order string) bool {
 func TestOutbox_redrive(t *testing.T) {
 	t.Parallel()
 	r, s, _ := parked(t)
-	require.Contains(t, r.fails(cli.ExitFailed, "redrive", "order/good"), "not found: slipway outbox list shows what is parked")
-	require.Contains(t, r.fails(cli.ExitFailed, "redrive", "order/bad", "--sink", "x"), "choose from broker")
+	require.Contains(t, r.Fails(cli.ExitFailed, "redrive", "order/good"), "not found: slipway outbox list shows what is parked")
+	require.Contains(t, r.Fails(cli.ExitFailed, "redrive", "order/bad", "--sink", "x"), "choose from broker")
 	s.refuse("order/bad", false)
-	require.Equal(t, "1 aggregate will be tried again at once: slipway outbox list shows what stays parked\n", r.ok("redrive", "order/bad", "--reason", "mended"))
-	r.eventually(func() bool { return s.versions("order/bad") == "1 2 3" })
+	require.Equal(t, "1 aggregate will be tried again at once: slipway outbox list shows what stays parked\n", r.OK("redrive", "order/bad", "--reason", "mended"))
+	r.Eventually(func() bool { return s.versions("order/bad") == "1 2 3" })
 	entry := decoded[[]outbox.JournalEntry](r, "journal")[0]
 	require.Equal(t, "redrive broker order/bad mended", entry.Action+" "+entry.Sink+" "+entry.Detail+" "+entry.Reason)
 
@@ -119,11 +119,11 @@ func TestOutbox_redrive(t *testing.T) {
 	for key, args := range map[string][]string{"a/b/x/y": {"a/b/x/y"}, "order/all": {"--all", "--sink", "broker"}} {
 		s.refuse(key, true)
 		r.add(odd, event("all", 1))
-		r.eventually(func() bool { return len(decoded[[]outbox.ParkedAggregate](r, "list")) == 1 })
+		r.Eventually(func() bool { return len(decoded[[]outbox.ParkedAggregate](r, "list")) == 1 })
 		s.refuse(key, false)
 		type done struct{ Aggregates int }
 		require.Equal(t, done{1}, decoded[done](r, append([]string{"redrive"}, args...)...))
-		r.eventually(func() bool { return r.ok("list") == "nothing is parked\n" })
+		r.Eventually(func() bool { return r.OK("list") == "nothing is parked\n" })
 	}
 	require.Equal(t, "1 1", s.versions("a/b/x/y"))
 	require.Equal(t, "1 1", s.versions("order/all"))
@@ -136,17 +136,17 @@ func TestOutbox_discard(t *testing.T) {
 	with := func(args ...string) []string {
 		return append(append([]string{"discard"}, args...), "--reason", "a test order", "--yes")
 	}
-	r.eventually(func() bool { return r.published("good") })
-	require.Contains(t, r.fails(cli.ExitFailed, with(r.idOf("good"))...), "is not parked (broker: published)")
-	require.Contains(t, r.fails(cli.ExitFailed, with(id, "--sink", "x")...), "choose from broker")
+	r.Eventually(func() bool { return r.published("good") })
+	require.Contains(t, r.Fails(cli.ExitFailed, with(r.idOf("good"))...), "is not parked (broker: published)")
+	require.Contains(t, r.Fails(cli.ExitFailed, with(id, "--sink", "x")...), "choose from broker")
 
 	require.Equal(t, id, decoded[map[string]string](r, with(id)...)["event_id"])
-	require.Contains(t, r.fails(cli.ExitFailed, with(id)...), "is not parked")
+	require.Contains(t, r.Fails(cli.ExitFailed, with(id)...), "is not parked")
 	list := decoded[[]outbox.ParkedAggregate](r, "list")
 	require.Equal(t, int64(2), list[0].Events)
 	s.refuse("order/bad", false)
-	require.Contains(t, r.ok(with(list[0].FirstEvent.String(), "--sink", "broker")...), "the later ones of its aggregate are tried at once")
-	r.eventually(func() bool { return s.versions("order/bad") == "3" })
+	require.Contains(t, r.OK(with(list[0].FirstEvent.String(), "--sink", "broker")...), "the later ones of its aggregate are tried at once")
+	r.Eventually(func() bool { return s.versions("order/bad") == "3" })
 	entry := decoded[[]outbox.JournalEntry](r, "journal")[0]
 	require.Equal(t, "discard a test order", entry.Action+" "+entry.Reason)
 }

@@ -25,7 +25,7 @@ func TestOutbox_replay(t *testing.T) {
 	paid := event("a", 3)
 	paid.Type = "order.paid"
 	r.add(event("a", 1), event("a", 2), paid)
-	r.eventually(func() bool { return s.versions("order/a") == "1 2 3" && r.published("a") })
+	r.Eventually(func() bool { return s.versions("order/a") == "1 2 3" && r.published("a") })
 
 	t.Run("counts", func(t *testing.T) {
 		plan := decoded[outbox.ReplayPlan](r, "replay", "--since", "2h", "--dry-run")
@@ -33,14 +33,14 @@ func TestOutbox_replay(t *testing.T) {
 		require.Zero(t, plan.Replay)
 		require.WithinDuration(t, time.Now().Add(-2*time.Hour), plan.Since, time.Hour)
 		require.False(t, plan.Complete)
-		out, note, code := r.call("replay", "--since", "2h", "--dry-run")
+		out, note, code := r.Call("replay", "--since", "2h", "--dry-run")
 		require.Equal(t, cli.ExitOK, code)
 		require.Regexp(t, `^TYPE +EVENTS\norder.paid +1\norder.placed +2\nall to broker since .* +3\n$`, out)
 		require.Contains(t, note, "events may be missing")
-		require.Contains(t, r.ok("replay", "--since", "1ns", "--dry-run"), "nothing that is kept was published to broker since")
+		require.Contains(t, r.OK("replay", "--since", "1ns", "--dry-run"), "nothing that is kept was published to broker since")
 	})
 	t.Run("publishes again and waits for it", func(t *testing.T) {
-		out := r.ok("replay", "--since", time.Now().Add(-time.Hour).Format(time.RFC3339), "--yes", "--wait", "--sink", "broker")
+		out := r.OK("replay", "--since", time.Now().Add(-time.Hour).Format(time.RFC3339), "--yes", "--wait", "--sink", "broker")
 		require.Equal(t, "replay 1: published 3 events again\n", out)
 		require.Equal(t, "1 2 3 1 2 3", s.versions("order/a"))
 		done := decoded[replayed](r, "replay", "--since", "1h", "--yes", "--wait", "--reason", "lost")
@@ -49,31 +49,31 @@ func TestOutbox_replay(t *testing.T) {
 		require.Equal(t, "lost", decoded[[]outbox.JournalEntry](r, "journal")[0].Reason)
 	})
 	t.Run("does not wait", func(t *testing.T) {
-		require.Contains(t, r.ok("replay", "--since", "1h", "--yes"), "replay 3: 3 events will be published again")
+		require.Contains(t, r.OK("replay", "--since", "1h", "--yes"), "replay 3: 3 events will be published again")
 		require.Equal(t, int64(4), decoded[replayed](r, "replay", "--since", "1h", "--yes").Replay)
-		r.eventually(func() bool { return s.versions("order/a") == "1 2 3 1 2 3 1 2 3 1 2 3 1 2 3" })
+		r.Eventually(func() bool { return s.versions("order/a") == "1 2 3 1 2 3 1 2 3 1 2 3 1 2 3" })
 	})
 	t.Run("says why it does not move", func(t *testing.T) {
-		r.ok("pause")
-		r.eventually(func() bool { // it has heard of it
+		r.OK("pause")
+		r.Eventually(func() bool { // it has heard of it
 			r.add(event("b", 1))
 			return decoded[outbox.Status](r, "status").Sinks[0].Unsent > 0
 		})
-		said, ended := r.start("replay", "--since", "1h", "--yes", "--wait")
-		r.eventually(func() bool {
+		said, ended := r.Start("replay", "--since", "1h", "--yes", "--wait")
+		r.Eventually(func() bool {
 			return strings.Contains(said.String(), "an operator has paused it: slipway outbox resume --sink broker")
 		})
-		r.ok("resume")
-		r.endsWith(cli.ExitOK, ended)
+		r.OK("resume")
+		r.EndsWith(cli.ExitOK, ended)
 		require.Regexp(t, `✓ published \d+ events again`, said.String())
 	})
 	t.Run("refuses the future and a sink that is not there", func(t *testing.T) {
-		require.Contains(t, r.fails(cli.ExitUsage, "replay", "--since", "2999-01-01T00:00:00Z", "--yes"), "is in the future")
-		require.Contains(t, r.fails(cli.ExitFailed, "replay", "--since", "1h", "--yes", "--sink", "x"), "choose from broker")
+		require.Contains(t, r.Fails(cli.ExitUsage, "replay", "--since", "2999-01-01T00:00:00Z", "--yes"), "is in the future")
+		require.Contains(t, r.Fails(cli.ExitFailed, "replay", "--since", "1h", "--yes", "--sink", "x"), "choose from broker")
 	})
 	t.Run("wants to know the sink when there are several", func(t *testing.T) {
 		_, _ = r.relay("kafka")
-		require.Contains(t, r.fails(cli.ExitUsage, "replay", "--since", "1h", "--yes"), "choose with --sink: broker, kafka")
+		require.Contains(t, r.Fails(cli.ExitUsage, "replay", "--since", "1h", "--yes"), "choose with --sink: broker, kafka")
 	})
 }
 
@@ -83,15 +83,15 @@ func TestOutbox_replayWithoutARelay(t *testing.T) {
 	r := setup(t)
 	s, stop := r.relay("broker")
 	r.add(event("a", 1))
-	r.eventually(func() bool { return s.versions("order/a") == "1" && r.published("a") })
+	r.Eventually(func() bool { return s.versions("order/a") == "1" && r.published("a") })
 	stop()
-	said, ended := r.start("replay", "--since", "1h", "--yes", "--wait")
-	r.eventually(func() bool {
+	said, ended := r.Start("replay", "--since", "1h", "--yes", "--wait")
+	r.Eventually(func() bool {
 		return strings.Contains(said.String(), "nothing is published now: no replica gives a sign of life")
 	})
-	require.Regexp(t, `replay +broker +- +emptying of old events`, r.ok("blockers"))
+	require.Regexp(t, `replay +broker +- +emptying of old events`, r.OK("blockers"))
 	require.Equal(t, int64(1), decoded[outbox.Status](r, "status").Sinks[0].OpenReplays)
-	r.ok("remove-sink", "broker", "--reason", "x", "--yes")
-	r.endsWith(cli.ExitFailed, ended)
+	r.OK("remove-sink", "broker", "--reason", "x", "--yes")
+	r.EndsWith(cli.ExitFailed, ended)
 	require.Contains(t, said.String(), "replay 1 is gone, and its sink with it")
 }
