@@ -41,6 +41,13 @@ var patient = breaker.Config{
 	HalfOpenProbes: 2, Classify: classify,
 }
 
+// lasting is patient, but stays open for longer than any test lasts.
+var lasting = func() breaker.Config {
+	cfg := patient
+	cfg.OpenTimeout, cfg.MaxOpen = time.Hour, time.Hour
+	return cfg
+}()
+
 // create must be called in the bubble of the test: the breaker is as old as the time of its bubble.
 func create(t *testing.T, cfg breaker.Config) *breaker.Breaker {
 	t.Helper()
@@ -199,7 +206,7 @@ func TestBreaker_Do_ratio(t *testing.T) {
 
 func TestBreaker_Do_whatIsNoFailure(t *testing.T) {
 	t.Parallel()
-	open := create(t, patient)
+	open := create(t, lasting)
 	fail(t, open, 3)
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -219,7 +226,7 @@ func TestBreaker_Do_whatIsNoFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := create(t, patient)
+			b := create(t, lasting)
 			for range 10 {
 				once(b)
 			}
@@ -253,7 +260,7 @@ func TestBreaker_Do_whatIsNoFailure(t *testing.T) {
 
 func TestBreaker_Begin(t *testing.T) {
 	t.Parallel()
-	b := create(t, patient)
+	b := create(t, lasting)
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err := b.Begin(canceled)

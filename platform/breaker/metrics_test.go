@@ -103,9 +103,9 @@ func TestBreaker_metrics(t *testing.T) {
 func TestBreaker_metrics_areShared(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	one, err := breaker.New(patient, reg)
+	one, err := breaker.New(lasting, reg)
 	require.NoError(t, err)
-	two, err := breaker.New(patient, reg)
+	two, err := breaker.New(lasting, reg)
 	require.NoError(t, err)
 	fail(t, one, 3)
 	requireMetrics(t, reg, "circuit_breaker_state", stateHelp+`
