@@ -11,9 +11,25 @@
 // message that will be too large every time.
 //
 // A connection has a budget of 10 tokens. A retryable failure takes one, a success gives a
-// tenth of one back, and with 5 or fewer left nothing is retried: while a service is down
-// it is sent hardly more calls than its callers make. The deadline spans all attempts.
+// tenth of one back, and with 5 or fewer left nothing is retried. So a service gets at most
+// the calls, a tenth of those that succeed, and 5 more: 1.1 times its usual load, whatever
+// fails when. The deadline spans all attempts.
 // [WithoutRetry] exempts one call, [WithoutRetries] a connection.
+//
+// # Circuit breakers
+//
+// Calls of a target that fails are not made: see package breaker. A connection has one breaker,
+// and methods may have their own ([WithMethodBreaker]). It stands before the whole call, so what
+// counts is whether a call succeeded in the end, whatever its attempts.
+//
+// UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and DATA_LOSS are failures. CANCELED,
+// UNAUTHENTICATED and RESOURCE_EXHAUSTED count as nothing: the caller went away, has no
+// credential, or asks too often or for too much. Every other code is an answer. A stream counts
+// by what comes first: an error, a message, its end, or nothing for as long as Timeout.
+// Health checks and reflection are always made.
+//
+// A call that is not made returns UNAVAILABLE, with a RetryInfo that says when to try again; it
+// is a [breaker.RejectedError] by errors.As.
 //
 // # Replicas
 //
