@@ -146,6 +146,62 @@ func TestBarrier(t *testing.T) {
 	})
 }
 
+// TestBarrier_secondWaits has the second of two calls wait until the transaction of the first ends.
+func TestBarrier_secondWaits(t *testing.T) {
+	t.Parallel()
+	const action, reversal = "act", "undo"
+	pool := setup(t)
+	for name, row := range map[string]struct {
+		first, second string
+		end           error // of the first
+		want          bool  // answer to the second
+		wantErr       error
+	}{
+		"an action after an action":           {first: action, second: action},
+		"an action after one that failed":     {first: action, second: action, end: errStop, want: true},
+		"an undo after an action":             {first: action, second: reversal, want: true},
+		"an undo after an action that failed": {first: action, second: reversal, end: errStop},
+		"an action after an undo":             {first: reversal, second: action, wantErr: barrier.ErrUndone},
+		"an action after an undo that failed": {first: reversal, second: action, end: errStop, want: true},
+		"an undo after an undo":               {first: reversal, second: reversal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls := map[string]func(context.Context, pgx.Tx, string) (bool, error){action: barrier.Act, reversal: barrier.Undo}
+			type answer struct {
+				yes bool
+				err error
+			}
+			answers := make(chan answer, 1)
+			err := inTx(t.Context(), pool, func(tx pgx.Tx) error {
+				_, err := calls[row.first](t.Context(), tx, name)
+				require.NoError(t, err)
+				pid := make(chan uint32, 1)
+				go func() {
+					var a answer
+					a.err = inTx(context.Background(), pool, func(tx pgx.Tx) (err error) {
+						pid <- tx.Conn().PgConn().PID()
+						a.yes, err = calls[row.second](context.Background(), tx, name)
+						return err
+					})
+					answers <- a
+				}()
+				second := <-pid
+				require.Eventually(t, func() bool {
+					var waits bool
+					err := pool.QueryRow(t.Context(), "SELECT cardinality(pg_blocking_pids($1)) > 0", second).Scan(&waits)
+					return err == nil && waits
+				}, time.Minute, time.Millisecond)
+				return row.end
+			})
+			require.ErrorIs(t, err, row.end)
+			got := <-answers
+			require.ErrorIs(t, got.err, row.wantErr)
+			require.Equal(t, row.want, got.yes)
+		})
+	}
+}
+
 // Many calls of a key at once, in any order, some rolled back: the work is done at most once, undone as
 // often as it was done once an undo has returned, and never done after that. Tried
 // against an Undo that is needed twice.

@@ -130,7 +130,7 @@ func TestStock_Move(t *testing.T) {
 	require.Equal(t, domain.Stock{SKU: "TEA-1", OnHand: 5, Reserved: 5, Version: 8, UpdatedAt: later}, moved)
 	moved, err = s.Move(domain.Movement{SKU: "TEA-1", Reserved: 3}, later)
 	require.ErrorIs(t, err, domain.ErrOutOfStock)
-	require.ErrorContains(t, err, "TEA-1")
+	require.EqualError(t, err, "out of stock: TEA-1")
 	require.Equal(t, s, moved)
 }
 

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -23,14 +24,25 @@ type Movement struct {
 	OnHand, Reserved, Committed int64
 }
 
-// Move applies a movement. It fails with [ErrOutOfStock] when more were promised than there is.
+// ShortageError is an [ErrOutOfStock] that names the articles.
+type ShortageError struct{ SKUs []string }
+
+// Error implements error.
+func (e *ShortageError) Error() string {
+	return fmt.Sprintf("%v: %s", ErrOutOfStock, strings.Join(e.SKUs, ", "))
+}
+
+// Unwrap returns [ErrOutOfStock].
+func (e *ShortageError) Unwrap() error { return ErrOutOfStock }
+
+// Move applies a movement. It fails with a [ShortageError] when more were promised than there is.
 func (s Stock) Move(m Movement, now time.Time) (Stock, error) {
 	moved := s
 	moved.OnHand += m.OnHand
 	moved.Reserved += m.Reserved
 	moved.Committed += m.Committed
 	if moved.Reserved > moved.OnHand {
-		return s, fmt.Errorf("%w: %s", ErrOutOfStock, s.SKU)
+		return s, &ShortageError{SKUs: []string{s.SKU}}
 	}
 	moved.Version++
 	moved.UpdatedAt = now

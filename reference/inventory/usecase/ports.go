@@ -12,7 +12,7 @@ import (
 // it: both happen, or neither.
 type Reserver interface {
 	// Reserve stores a new reservation or, if its key was used before, returns the reservation of that
-	// key. It fails with domain.ErrOutOfStock, with domain.ErrReleased when the key was undone, and with
+	// key. It fails with domain.ShortageError, with domain.ErrReleased when the key was undone, and with
 	// domain.ErrOrderHasReservation when the order has a reservation under another key; then nothing is
 	// held.
 	Reserve(ctx context.Context, r *domain.Reservation) (domain.Snapshot, error)

@@ -22,7 +22,7 @@ type ReserveCommand struct {
 	Lines   []domain.Line
 }
 
-// Execute holds all lines, or fails with domain.ErrOutOfStock and holds none. Repeated with the same
+// Execute holds all lines, or fails with domain.ShortageError and holds none. Repeated with the same
 // key and content it returns what became of the first request, and fails with domain.ErrReleased when
 // that is released; with other content it fails with domain.ErrIdempotencyMismatch.
 func (r *Reserve) Execute(ctx context.Context, cmd ReserveCommand) (domain.Snapshot, error) {

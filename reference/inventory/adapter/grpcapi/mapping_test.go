@@ -39,7 +39,7 @@ func TestToProto_setsEveryField(t *testing.T) {
 func TestErrors_nameEveryErrorOfTheDomain(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		domain.ErrNotFound, domain.ErrOutOfStock, domain.ErrReleased, domain.ErrInvalidTransition, domain.ErrVersionConflict,
+		domain.ErrNotFound, domain.ErrReleased, domain.ErrInvalidTransition, domain.ErrVersionConflict,
 		domain.ErrStockReserved, domain.ErrIdempotencyMismatch, domain.ErrOrderHasReservation, domain.ErrInvalidReservation,
 	} {
 		require.NotEqual(t, "internal error", Errors.Classify(err).Message, err)

@@ -5,6 +5,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	inventoryv1 "github.com/slipwayhq/slipway/gen/slipway/inventory/v1"
@@ -27,7 +28,6 @@ type Service struct {
 // Errors says how the errors of the domain are shown to a client.
 var Errors = fault.Table{
 	{Target: domain.ErrNotFound, Code: fault.NotFound, Message: "the order has no reservation", Reason: "RESERVATION_NOT_FOUND"},
-	{Target: domain.ErrOutOfStock, Code: fault.FailedPrecondition, Message: "there is not enough in stock", Reason: "OUT_OF_STOCK"},
 	{Target: domain.ErrReleased, Code: fault.Aborted, Message: "the reservation was released", Reason: "RESERVATION_RELEASED"},
 	{
 		Target: domain.ErrInvalidTransition, Code: fault.FailedPrecondition, Reason: "RESERVATION_STATE",
@@ -59,6 +59,12 @@ func (s *Service) Reserve(ctx context.Context, req *inventoryv1.ReserveRequest) 
 		OrderID: orderID(req),
 		Lines:   linesFromProto(req.GetLines()),
 	})
+	if shortage := new(domain.ShortageError); errors.As(err, &shortage) {
+		return nil, &fault.Error{
+			Code: fault.FailedPrecondition, Reason: "OUT_OF_STOCK", Cause: err,
+			Message: "there is not enough of " + strings.Join(shortage.SKUs, ", "),
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

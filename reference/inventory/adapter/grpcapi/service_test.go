@@ -39,6 +39,7 @@ func TestService_Reserve(t *testing.T) {
 		for _, req := range []*inventoryv1.ReserveRequest{request("MUG-1", 2), request("NOBODY-KNOWS", 1)} {
 			_, err := b.Reserve(within(t), req)
 			requireCode(t, codes.FailedPrecondition, "OUT_OF_STOCK", err)
+			require.Equal(t, "there is not enough of "+req.GetLines()[0].GetSku(), status.Convert(err).Message())
 		}
 		require.Equal(t, "1/0/0", b.stock(t, "MUG-1"))
 	})

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -159,7 +158,7 @@ func move(ctx context.Context, q *sqlc.Queries, s domain.Snapshot, movements []d
 	}
 	short := slices.DeleteFunc(row.Skus, func(sku string) bool { return slices.Contains(moved, sku) })
 	if len(short) > 0 {
-		return fmt.Errorf("%w: %s", domain.ErrOutOfStock, strings.Join(short, ", "))
+		return &domain.ShortageError{SKUs: short}
 	}
 	return nil
 }
