@@ -135,6 +135,12 @@ FROM slipway.saga_finished s JOIN slipway.saga_definition d ON d.id = s.definiti
     AND ($5 < 0 OR s.status = $5) AND ($6::timestamptz IS NULL OR s.created_at - c.adjust >= $6)`
 )
 
+// Validate reports what is wrong with the filter.
+func (f Filter) Validate() error {
+	_, _, err := f.query(brief)
+	return err
+}
+
 // query returns the statement that selects, and its arguments. more are further columns.
 func (f Filter) query(more string) (sql string, args []any, err error) {
 	low, high, err := idRange(f.ID)

@@ -57,9 +57,9 @@ type Refusal struct {
 
 var bulkActions = map[string]decision{"retry": retry, "compensate": compensate, "skip": skip, "resolve": resolve}
 
-func (b Bulk) validate() error {
+// Validate reports what is wrong with the action or its filter.
+func (b Bulk) Validate() error {
 	f := b.Filter
-	f.Limit = 0
 	switch {
 	case bulkActions[b.Action] == nil:
 		return fmt.Errorf("%w: there is no bulk action %q: choose from %s", ErrInvalid, b.Action,
@@ -69,7 +69,7 @@ func (b Bulk) validate() error {
 	case b.Rate < 0:
 		return fmt.Errorf("%w: rate %g is negative", ErrInvalid, b.Rate)
 	}
-	return nil
+	return f.Validate()
 }
 
 // Bulk does the same to every saga that the filter selects at its start, each in a
@@ -78,7 +78,7 @@ func (b Bulk) validate() error {
 // with. It ends early, with what it has done so far, when ctx ends or the database is away.
 func (o *Operator) Bulk(ctx context.Context, b Bulk, by Act, seen func(BulkResult)) (BulkResult, error) {
 	var done BulkResult
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return done, fmt.Errorf("bulk: %w", err)
 	}
 	ids, err := o.selectIDs(ctx, b.Filter)
@@ -136,7 +136,11 @@ func (o *Operator) one(ctx context.Context, b Bulk, id uuid.UUID, by Act) (Chang
 		return Change{}, err
 	}
 	t.by = by
-	return t.decide(b.Action, bulkActions[b.Action])
+	c, err := t.decide(b.Action, bulkActions[b.Action])
+	if err != nil {
+		return c, fmt.Errorf("%s saga %s: %w", b.Action, id, err)
+	}
+	return c, nil
 }
 
 // announce journals what is begun.
@@ -151,6 +155,18 @@ func (o *Operator) announce(ctx context.Context, b Bulk, by Act, n int) error {
 		return fmt.Errorf("bulk: write journal: %w", err)
 	}
 	return nil
+}
+
+// Count returns how many sagas a filter selects, whatever its limit.
+func (o *Operator) Count(ctx context.Context, f Filter) (n int64, err error) {
+	sql, args, err := f.query(brief)
+	if err != nil {
+		return 0, fmt.Errorf("count sagas: %w", err)
+	}
+	if err := o.db.QueryRow(ctx, "SELECT count(*) FROM ("+sql+") AS s (id)", args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count sagas: %w", missing(err))
+	}
+	return n, nil
 }
 
 func (o *Operator) selectIDs(ctx context.Context, f Filter) ([]uuid.UUID, error) {

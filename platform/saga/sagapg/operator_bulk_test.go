@@ -109,9 +109,7 @@ func TestOperator_Bulk_leavesWhatGetsOn(t *testing.T) {
 
 func TestOperator_Bulk_stops(t *testing.T) {
 	t.Parallel()
-	s := newSteps()
-	w := admit(t, s.trip())
-	w.stop()
+	s, w := newSteps(), vacant(t)
 	for range 3 {
 		begin(t, w.pool, s.trip(), trip{})
 	}

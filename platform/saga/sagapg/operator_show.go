@@ -146,28 +146,51 @@ func (o *Operator) signals(ctx context.Context, id uuid.UUID) ([]WaitingSignal, 
 // position tells how far each step is. What is undone has no record of where it turned
 // back; its journal has.
 func (r *row) position(p saga.Plan, timeline []TimelineEntry) []PlannedStep {
-	called := map[string]bool{}
+	succeeded := map[string]bool{} // by step, of those that were called
 	for _, e := range timeline {
-		called[e.Step] = true
+		succeeded[e.Step] = succeeded[e.Step] || e.Class == saga.ClassOK.String()
 	}
 	i, err := r.instance(p)
-	final := saga.Status(r.Status).Final()
+	status := saga.Status(r.Status)
 	var steps []PlannedStep
 	for stage, group := range p.Stages {
 		for n, s := range group.Steps {
 			v := PlannedStep{Stage: stage + 1, Name: s.Name, Kind: s.Kind, Undo: s.Undo}
 			switch {
-			case stage == int(max(r.Stage, 0)) && !final && err == nil:
-				at := i.Steps[n]
-				v.Current, v.State, v.Attempts, v.Unknown = true, at.State.String(), at.Attempts, at.Unknown
-				v.NotBefore = r.shown(optional(at.NotBefore))
-			case stage < int(r.Stage) || final && saga.Status(r.Status) == saga.Completed:
+			case stage == i.Stage && !status.Final() && err == nil:
+				v.at(i.Steps[n], status)
+				v.NotBefore = r.shown(v.NotBefore)
+			case stage < int(r.Stage) || status == saga.Completed:
 				v.State = saga.StepDone.String()
-			case r.Backward && (called[s.Name] || called[s.Undo]):
-				v.State = saga.StepUndone.String()
+			case r.Backward:
+				v.State = turned(s, succeeded)
 			}
 			steps = append(steps, v)
 		}
 	}
 	return steps
+}
+
+// at is for a step at hand.
+func (v *PlannedStep) at(p saga.Progress, status saga.Status) {
+	v.Current, v.State, v.Attempts, v.Unknown = true, p.State.String(), p.Attempts, p.Unknown
+	open := p.State == saga.StepPending || p.State == saga.StepVerifying || p.State == saga.StepUndoing
+	if open && status != saga.NeedsOperator {
+		v.NotBefore = optional(p.NotBefore)
+	}
+}
+
+// turned returns what has become of a step of a saga that has come past it on its way back.
+func turned(s saga.PlanStep, succeeded map[string]bool) string {
+	done, called := succeeded[s.Name]
+	_, undone := succeeded[s.Undo]
+	switch {
+	case undone:
+		return saga.StepUndone.String()
+	case done:
+		return saga.StepDone.String()
+	case called:
+		return saga.StepFailed.String()
+	}
+	return ""
 }

@@ -25,11 +25,18 @@ type ward struct {
 	stop func()
 }
 
-// admit runs sagas of the definitions.
-func admit(t *testing.T, definitions ...sagapg.Definition) *ward {
+// vacant has no runner.
+func vacant(t *testing.T) *ward {
 	t.Helper()
 	w := &ward{t: t, pool: setup(t)}
 	w.Operator = sagapg.NewOperator(w.pool)
+	return w
+}
+
+// admit runs sagas of the definitions.
+func admit(t *testing.T, definitions ...sagapg.Definition) *ward {
+	t.Helper()
+	w := vacant(t)
 	_, w.reg, w.stop = start(t, w.pool, quick(), definitions...)
 	return w
 }
@@ -444,9 +451,7 @@ func TestOperator_Signal(t *testing.T) {
 // Every action on a saga that nobody has begun yet.
 func TestOperator_notBegun(t *testing.T) {
 	t.Parallel()
-	s := newSteps()
-	w := admit(t, s.trip())
-	w.stop()
+	s, w := newSteps(), vacant(t)
 	for name, want := range map[string]string{
 		"retry": "running at flight", "set-data": "running at flight", "skip": "running at hotel", "compensate": "compensated", "resolve": "resolved",
 	} {
@@ -528,8 +533,7 @@ func TestOperator_waitsForAGuard(t *testing.T) {
 
 func TestOperator_withoutTables(t *testing.T) {
 	t.Parallel()
-	w := &ward{t: t, pool: setup(t)}
-	w.Operator = sagapg.NewOperator(w.pool)
+	w := vacant(t)
 	_, err := w.pool.Exec(t.Context(), "DROP SCHEMA slipway CASCADE")
 	require.NoError(t, err)
 	_, listErr := w.List(t.Context(), sagapg.Filter{})

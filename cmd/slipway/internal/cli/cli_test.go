@@ -109,7 +109,7 @@ func TestMigrate(t *testing.T) {
 
 	out, _, code = call(nil, append(on("status", "--output", "json"), "--database-url", url)...)
 	require.Equal(t, ExitOK, code)
-	require.Equal(t, []string{"outbox pending", "inbox pending", "order pending"}, conditions(t, out))
+	require.Equal(t, []string{"outbox pending", "inbox pending", "saga pending", "barrier pending", "order pending"}, conditions(t, out))
 
 	out, _, code = call(environ, on("print")...)
 	require.Equal(t, ExitOK, code)
@@ -124,7 +124,7 @@ func TestMigrate(t *testing.T) {
 
 	out, _, code = call(environ, on("status", "--output", "json")...)
 	require.Equal(t, ExitOK, code)
-	require.Equal(t, []string{"outbox applied", "inbox applied", "order applied"}, conditions(t, out))
+	require.Equal(t, []string{"outbox applied", "inbox applied", "saga applied", "barrier applied", "order applied"}, conditions(t, out))
 	out, _, code = call(environ, on("status")...)
 	require.Equal(t, ExitOK, code)
 	require.Regexp(t, `(?m)^order +order +20260101000000 +orders +applied +\d{4}-`, out)

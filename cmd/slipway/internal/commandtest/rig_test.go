@@ -34,7 +34,7 @@ func TestRig(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	t.Parallel()
-	commandtest.Mistakes(t, "inbox", []commandtest.Mistake{{Args: []string{"daed"}, Want: `did you mean "dead"?`}})
+	commandtest.Mistakes(t, "inbox", []commandtest.Mistake{{Args: []string{"deadd"}, Want: `did you mean "dead"?`}})
 	commandtest.WithoutTables(t, "inbox", [][]string{{"dead", "list"}})
 	commandtest.Unreachable(t, "inbox", [][]string{{"dead", "list"}})
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/slipwayhq/slipway/platform/inbox"
 	"github.com/slipwayhq/slipway/platform/outbox"
 	"github.com/slipwayhq/slipway/platform/postgres/migrate"
+	"github.com/slipwayhq/slipway/platform/saga/barrier"
+	"github.com/slipwayhq/slipway/platform/saga/sagapg"
 )
 
 // Of lists the components of a project's service: the tables of the platform, then
@@ -28,7 +30,7 @@ func Dir(p *project.Project, s project.Service) string {
 // Folder lists the components of a service whose SQL files are in dir. An empty dir
 // leaves the tables of the platform.
 func Folder(service, dir string) []migrate.Component {
-	components := []migrate.Component{outbox.Migrations(), inbox.Migrations()}
+	components := []migrate.Component{outbox.Migrations(), inbox.Migrations(), sagapg.Migrations(), barrier.Migrations()}
 	if dir != "" {
 		components = append(components, migrate.Component{Name: service, FS: os.DirFS(dir)})
 	}

@@ -53,7 +53,7 @@ of the outbox. Live events go on in between.`,
 	o.sink = sinkFlag(cmd, "the only one")
 	o.reason, o.consent, o.format = command.ReasonFlag(cmd, false), command.ConsentFlag(cmd, c.env), command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		at, err := parseSince(o.since)
+		at, err := command.ParseSince(o.since)
 		if err != nil {
 			return err
 		}
@@ -68,41 +68,6 @@ of the outbox. Live events go on in between.`,
 		return c.do(cmd.Context(), func(ctx context.Context, s session) error { return c.runReplay(ctx, s, o, at) })
 	}
 	return cmd
-}
-
-// since is a point in time, or how long ago it was.
-type since struct {
-	at  time.Time
-	ago time.Duration
-}
-
-func parseSince(text string) (since, error) {
-	if text == "" {
-		return since{}, command.Usagef("--since is missing: a time as 2026-11-23T09:30:00Z, or how long ago as 2h")
-	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return since{at: at}, nil
-	}
-	ago, err := time.ParseDuration(text)
-	if err != nil || ago <= 0 {
-		return since{}, command.Usagef("--since %s: want a time as 2026-11-23T09:30:00Z, or how long ago as 2h or 90m", text)
-	}
-	return since{ago: ago}, nil
-}
-
-// resolve uses the clock of the database: it is the one that events are stored by.
-func (s session) resolve(ctx context.Context, from since) (time.Time, error) {
-	var now time.Time
-	if err := s.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
-		return now, fmt.Errorf("ask for the time: %w", err)
-	}
-	switch {
-	case from.ago > 0:
-		return now.Add(-from.ago).UTC(), nil
-	case from.at.After(now):
-		return now, command.Usagef("--since %s is in the future", from.at.Format(time.RFC3339))
-	}
-	return from.at, nil
 }
 
 // onlySink returns the sink, or the only one if none is named.
@@ -122,7 +87,7 @@ func (s session) onlySink(ctx context.Context, name string) (string, error) {
 	return sinks[0], nil
 }
 
-func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, from since) error {
+func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, from command.Since) error {
 	by, err := c.by(o.reason)
 	if err != nil {
 		return err
@@ -131,7 +96,7 @@ func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, fr
 	if err != nil {
 		return err
 	}
-	at, err := s.resolve(ctx, from)
+	at, err := from.On(ctx, s.pool)
 	if err != nil {
 		return err
 	}
