@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -39,7 +38,7 @@ func open(ctx context.Context, o rig.Options, _ string, call rig.StepFunc) (rig.
 	s := &system{pool: pool, call: call}
 	s.dbos, err = dbos.NewContext(ctx, dbos.Config{
 		AppName: "bench", DatabaseURL: o.URL, SystemDBPool: pool, ExecutorID: o.Name, ApplicationVersion: "1",
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open dbos: %w", err)
@@ -92,6 +91,6 @@ func (s *system) Counts(ctx context.Context) (c rig.Counts, err error) {
 
 // Close implements rig.System.
 func (s *system) Close() {
-	dbos.Shutdown(s.dbos, 5*time.Second)
+	_ = dbos.Shutdown(s.dbos, 5*time.Second) // the process ends next
 	s.pool.Close()
 }

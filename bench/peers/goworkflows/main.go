@@ -7,7 +7,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"strconv"
@@ -52,7 +51,7 @@ func open(ctx context.Context, o rig.Options, _ string, call rig.StepFunc) (rig.
 	store := postgres.NewPostgresBackend(u.Hostname(), port, u.User.Username(), password, u.Path[1:],
 		postgres.WithApplyMigrations(o.Install),
 		postgres.WithPostgresOptions(func(db *sql.DB) { db.SetMaxOpenConns(maxConns); db.SetMaxIdleConns(maxConns) }),
-		postgres.WithBackendOptions(backend.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), backend.WithWorkerName(o.Name)))
+		postgres.WithBackendOptions(backend.WithLogger(slog.New(slog.DiscardHandler)), backend.WithWorkerName(o.Name)))
 	s.client, s.worker = client.New(store), worker.New(store, polling(o.System))
 	if err := s.worker.RegisterWorkflow(s.saga); err != nil {
 		return nil, fmt.Errorf("register workflow: %w", err)
