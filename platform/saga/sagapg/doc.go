@@ -1,10 +1,14 @@
 // Package sagapg keeps sagas in PostgreSQL and runs them.
 //
-//	err := postgres.InTx(ctx, pool, opts, func(tx pgx.Tx) error {
+//	var begin func()
+//	err := postgres.InTx(ctx, pool, opts, func(tx pgx.Tx) (err error) {
 //		... the business change ...
-//		return sagapg.Start(ctx, tx, checkout, order.ID, state)
+//		begin, err = sagapg.Start(ctx, tx, runner, checkout, order.ID, state)
+//		return err
 //	})
-//	runner.Wake()
+//	if err == nil {
+//		begin()
+//	}
 //
 // A saga is a row; every attempt at a step is a line of an append-only journal. Any number of processes
 // run a [Runner] on the same database:
@@ -26,6 +30,9 @@
 //     step on the same database uses [Guard] to have that checked in its own transaction.
 //   - Of the database: what was committed is there. Claims and signs of life are not waited for; losing
 //     them costs a claim.
+//
+// What does not get on an [Operator] decides about: each decision changes the token and leaves the saga
+// without an owner, so whoever was at work on it is refused, and its calls count as of unknown outcome.
 //
 // # Time
 //

@@ -151,7 +151,7 @@ func (o *Operator) announce(ctx context.Context, b Bulk, by Act, n int) error {
 	if by.Who == "" || by.Reason == "" {
 		return fmt.Errorf("bulk: %w: say who does it and why", ErrInvalid)
 	}
-	if _, err := o.db.Exec(ctx, insertAction, nil, by.Who, "bulk", by.Reason, fmt.Sprintf("%s of %d sagas, %s", b.Action, n, b.Filter)); err != nil {
+	if _, err := o.db.Exec(ctx, insertAction, nil, by.Who, "bulk", by.Reason, fmt.Sprintf("%s of %d: %s", b.Action, n, b.Filter)); err != nil {
 		return fmt.Errorf("bulk: write journal: %w", err)
 	}
 	return nil

@@ -72,7 +72,7 @@ func TestOperator_Bulk(t *testing.T) {
 		entries, err := w.Journal(t.Context(), 10)
 		require.NoError(t, err)
 		require.Len(t, entries, 6)
-		require.Equal(t, "bulk: compensate of 5 sagas, stuck, saga trip", entries[5].Action+": "+entries[5].Detail)
+		require.Equal(t, "bulk: compensate of 5: stuck, saga trip", entries[5].Action+": "+entries[5].Detail)
 		require.Nil(t, entries[5].SagaID)
 		require.Equal(t, "compensate", entries[0].Action)
 		require.Equal(t, "running", w.becomes(other, "running").Status, "it is none of those")

@@ -41,7 +41,7 @@ func TestSaga_bulk(t *testing.T) {
 	}
 	require.Equal(t, "no saga is selected (stuck)\n", r.OK(bulk("--stuck", "--reason", "x", "--yes")...))
 	entries := decoded[[]sagapg.JournalEntry](r, "journal")
-	require.Equal(t, "bulk retry of 3 sagas, stuck", entries[4].Action+" "+entries[4].Detail)
+	require.Equal(t, "bulk retry of 3: stuck", entries[4].Action+" "+entries[4].Detail)
 
 	r.stuck()
 	r.stuck()
