@@ -448,7 +448,7 @@ func TestWarehouse_UpdateStock(t *testing.T) {
 		require.Equal(t, "2/0/0", b.stock(t, "TEA-1"))
 	})
 
-	t.Run("no change is lost, not even of the first", func(t *testing.T) {
+	t.Run("no change is lost", func(t *testing.T) {
 		t.Parallel()
 		const callers = 16
 		var running sync.WaitGroup
@@ -460,5 +460,20 @@ func TestWarehouse_UpdateStock(t *testing.T) {
 		}
 		running.Wait()
 		require.Equal(t, "16/0/0", b.stock(t, "MUG-1"))
+	})
+
+	t.Run("who wanted to be the first changes what the first has stored", func(t *testing.T) {
+		t.Parallel()
+		calls := 0
+		set, err := b.UpdateStock(t.Context(), "CUP-9", func(s domain.Stock) (domain.Stock, error) {
+			if calls++; calls == 1 {
+				b.set(t, "CUP-9", 5)
+			}
+			return s.Set(s.OnHand+1, 0, now())
+		})
+		require.NoError(t, err)
+		require.Equal(t, 2, calls)
+		require.EqualValues(t, 2, set.Version)
+		require.Equal(t, "6/0/0", b.stock(t, "CUP-9"))
 	})
 }
