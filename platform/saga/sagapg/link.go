@@ -12,7 +12,11 @@ import (
 // The plans are fixed: each statement has one index that it must use, and the statistics of
 // tables that are filled and emptied all the time would suggest to read them whole.
 const (
-	fixedPlans = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET max_parallel_workers_per_gather = 0"
+	// claimPlans are for claims, which read their indexes in order.
+	claimPlans = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET max_parallel_workers_per_gather = 0"
+	// journalPlans are for the journal, which looks each saga up by its id: where reading an
+	// index in order is allowed, one whose table was analysed when it was empty is read whole.
+	journalPlans = claimPlans + "; SET enable_indexscan = off; SET enable_indexonlyscan = off"
 	// relaxedSession is for what a crash of the database may undo without harm: nobody waits for
 	// the disk.
 	relaxedSession = "SET synchronous_commit = off"

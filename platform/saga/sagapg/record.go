@@ -73,7 +73,7 @@ type journal struct {
 }
 
 func newJournal(db *pgxpool.Pool, w *worker, m *metrics) *journal {
-	return &journal{link: link{db: db, settings: fixedPlans}, worker: w, metrics: m, records: make(chan *record, maxBatch)}
+	return &journal{link: link{db: db, settings: journalPlans}, worker: w, metrics: m, records: make(chan *record, maxBatch)}
 }
 
 // put returns when a record is stored, or errRefused, or why it could not be.

@@ -285,7 +285,7 @@ func TestRunner_failures(t *testing.T) {
 		pool := setup(t)
 		s := newSteps()
 		s.gate("hotel")
-		d := s.trip().Timeout(300 * time.Millisecond)
+		d := s.trip().Timeout(3 * time.Second)
 		start(t, pool, quick(), d)
 		status, data := ended(t, pool, begin(t, pool, d, trip{}))
 		require.Equal(t, saga.Compensated, status)

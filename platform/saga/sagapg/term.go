@@ -30,7 +30,7 @@ type term struct {
 
 func newTerm(r *Runner, w *worker) *term {
 	t := &term{
-		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), claims: link{db: r.db, settings: fixedPlans + "; " + relaxedSession}, freed: make(chan struct{}, 1), running: map[uuid.UUID]int{},
+		r: r, worker: w, journal: newJournal(r.db, w, r.metrics), claims: link{db: r.db, settings: claimPlans + "; " + relaxedSession}, freed: make(chan struct{}, 1), running: map[uuid.UUID]int{},
 	}
 	return t
 }
