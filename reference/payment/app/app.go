@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	paymentv1 "github.com/slipwayhq/slipway/gen/slipway/payment/v1"
+	"github.com/slipwayhq/slipway/platform/bearer"
 	"github.com/slipwayhq/slipway/platform/config"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 	"github.com/slipwayhq/slipway/platform/inbox"
@@ -78,7 +79,7 @@ func New(cfg Config, out io.Writer) fx.Option {
 		platformfx.Admin(cfg.Admin),
 		platformfx.ServerOption(func() grpcserver.Option { return grpcserver.WithErrors(grpcapi.Errors) }),
 		platformfx.ServerOption(func(logger *zap.Logger) (grpcserver.Option, error) {
-			auth, err := newAuthenticator(cfg.Auth, logger)
+			auth, err := bearer.New(cfg.Auth, logger)
 			return grpcserver.WithAuthenticator(auth), err
 		}),
 		providedBy(cfg),

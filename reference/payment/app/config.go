@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipwayhq/slipway/platform/bearer"
 	"github.com/slipwayhq/slipway/platform/broker/nats"
 	"github.com/slipwayhq/slipway/platform/config"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
@@ -33,7 +34,7 @@ type Config struct {
 	Broker    nats.Config
 	Inbox     inbox.Config
 	Barrier   barrier.Config
-	Auth      AuthConfig
+	Auth      bearer.Config
 	Provider  provider.Config
 	// ProviderLedger is the file of the simulated provider that runs in the process when PROVIDER_URL
 	// is not set, in development only. Default is a file for the database in the user's cache folder.
@@ -82,7 +83,7 @@ func (c *Config) SetDefaults() {
 // Validate reports what the components cannot see on their own.
 func (c Config) Validate() error {
 	var errs []error
-	if c.Auth.Mode == AuthNone && c.Telemetry.Environment != telemetry.Development {
+	if c.Auth.Mode == bearer.None && c.Telemetry.Environment != telemetry.Development {
 		errs = append(errs, errors.New("AUTH_MODE: none is for development only: use token with AUTH_TOKENS_FILE"))
 	}
 	if c.Provider.URL == "" && c.Telemetry.Environment != telemetry.Development {
