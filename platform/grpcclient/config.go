@@ -36,6 +36,10 @@ type Config struct {
 	// Breaker says when no calls are made because too many have failed. Its name is that of the
 	// target by default.
 	Breaker breaker.Config `envPrefix:"BREAKER_"`
+	// TokenFile holds the bearer token that goes with each call, alone in its file; it is read
+	// again when it changes. Empty means none. With Insecure it travels in the clear: only
+	// where something else encrypts.
+	TokenFile string `env:"TOKEN_FILE"`
 	// Insecure turns TLS off. Nothing but this does.
 	Insecure bool `env:"INSECURE"`
 	TLS      TLS

@@ -70,7 +70,15 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 	if err != nil {
 		return nil, err
 	}
-	dial := []grpc.DialOption{
+	var dial []grpc.DialOption
+	if cfg.TokenFile != "" {
+		t, err := newToken(cfg.TokenFile, !cfg.Insecure)
+		if err != nil {
+			return nil, err
+		}
+		dial = append(dial, grpc.WithPerRPCCredentials(t))
+	}
+	dial = append(dial,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(config),
 		// A TXT record in DNS must not replace the retry policy and its budget.
@@ -82,7 +90,7 @@ func (o *options) dialOptions(cfg Config) ([]grpc.DialOption, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxRecvBytes), grpc.MaxCallSendMsgSize(cfg.MaxSendBytes)),
 		grpc.WithChainUnaryInterceptor(m.unary, deadline(cfg.Timeout), g.unary, correlateUnary),
 		grpc.WithChainStreamInterceptor(m.stream, g.stream, correlateStream),
-	}
+	)
 	return append(append(dial, o.tracing()...), o.dial...), nil
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -70,6 +71,13 @@ func (c Config) Validate() error {
 	var errs []error
 	if c.Auth.Mode == bearer.None && c.Telemetry.Environment != telemetry.Development {
 		errs = append(errs, errors.New("AUTH_MODE: none is for development only: use token with AUTH_TOKENS_FILE"))
+	}
+	if c.Telemetry.Environment != telemetry.Development {
+		for name, client := range map[string]grpcclient.Config{"INVENTORY": c.Inventory, "PAYMENT": c.Payment} {
+			if client.TokenFile == "" {
+				errs = append(errs, fmt.Errorf("%s_TOKEN_FILE: is required outside development, where the service answers nobody without a token", name))
+			}
+		}
 	}
 	if c.Cache.URL == "" {
 		errs = append(errs, errors.New("REDIS_URL: is required and not set"))

@@ -15,6 +15,7 @@ func TestLoad(t *testing.T) {
 		return app.Load(append([]string{
 			"DATABASE_URL=postgres://db/order", "REDIS_URL=redis://cache", "BROKER_URL=nats://broker",
 			"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052",
+			"INVENTORY_TOKEN_FILE=x", "PAYMENT_TOKEN_FILE=x",
 		}, environ...))
 	}
 
@@ -51,6 +52,14 @@ func TestLoad(t *testing.T) {
 		for _, environment := range []string{"staging", "production"} {
 			_, err := load("ENVIRONMENT=" + environment)
 			require.ErrorContains(t, err, "AUTH_MODE")
+		}
+	})
+
+	t.Run("no calls without a token outside development", func(t *testing.T) {
+		t.Parallel()
+		for _, missing := range []string{"INVENTORY_TOKEN_FILE", "PAYMENT_TOKEN_FILE"} {
+			_, err := load("ENVIRONMENT=production", "AUTH_MODE=token", "AUTH_TOKENS_FILE=x", missing+"=")
+			require.ErrorContains(t, err, missing)
 		}
 	})
 
