@@ -171,12 +171,12 @@ func TestServer_neverLogsPayloads(t *testing.T) {
 	b.orders.place = func(_ context.Context, r *orderv1.PlaceOrderRequest) (*orderv1.PlaceOrderResponse, error) {
 		return &orderv1.PlaceOrderResponse{Order: &orderv1.Order{CustomerId: r.GetCustomerId()}}, nil
 	}
-	good := &orderv1.PlaceOrderRequest{IdempotencyKey: "key-12345", CustomerId: canary, Items: []*orderv1.OrderItem{{
+	good := &orderv1.PlaceOrderRequest{IdempotencyKey: "key-12345", CustomerId: canary, CardToken: canary, Items: []*orderv1.OrderItem{{
 		Sku: "A-1", Quantity: 1, UnitPrice: &orderv1.Money{CurrencyCode: "EUR", MinorUnits: 1},
 	}}}
 	_, err := b.client.PlaceOrder(within(t), good)
 	require.NoError(t, err)
-	_, err = b.client.PlaceOrder(within(t), &orderv1.PlaceOrderRequest{IdempotencyKey: canary + " ", CustomerId: canary + "\n"})
+	_, err = b.client.PlaceOrder(within(t), &orderv1.PlaceOrderRequest{IdempotencyKey: canary + " ", CustomerId: canary + "\n", CardToken: canary + " "})
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
 	for _, e := range b.logs.All() {
 		require.NotContains(t, fmt.Sprint(e.Message, e.ContextMap()), canary)
@@ -256,7 +256,7 @@ func TestServer_validates(t *testing.T) {
 	b := setup(t, grpcserver.Config{})
 	t.Run("unary requests, naming every wrong field", func(t *testing.T) {
 		_, err := b.client.PlaceOrder(within(t), &orderv1.PlaceOrderRequest{
-			IdempotencyKey: "short", CustomerId: "c1",
+			IdempotencyKey: "short", CustomerId: "c1", CardToken: "tok_ok",
 			Items: []*orderv1.OrderItem{{Sku: "a b", Quantity: 5000, UnitPrice: &orderv1.Money{CurrencyCode: "EUR"}}},
 		})
 		require.Equal(t, codes.InvalidArgument, status.Code(err))
