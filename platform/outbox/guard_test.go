@@ -2,10 +2,12 @@ package outbox_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,23 +113,31 @@ func TestRelay_noPhantoms(t *testing.T) {
 	add(t, t.Context(), pool, event("safe", 1))
 	eventually(t, func() bool { return s.count() == 1 })
 
-	conn, err := pgx.Connect(t.Context(), server.URL("postgres"))
-	require.NoError(t, err)
-	exec(t, conn, "set synchronous_commit = off")
-	tx, err := conn.Begin(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, outbox.Add(t.Context(), tx, event("phantom", 1)))
-	require.NoError(t, tx.Commit(t.Context()))
-	relay.Wake()
-	eventually(t, func() bool { return value(t, reg, "outbox_async_commit_events_total") > 0 }, "it has seen it")
-	require.NoError(t, server.Kill())
-	_ = conn.Close(context.Background())
-	require.NoError(t, server.Restart(t.Context()))
-	add(t, t.Context(), pool, event("safe", 2))
-	eventually(t, func() bool { return slices.Contains(s.versions("order/safe"), "2") })
-	kept := rows[int](t, pool, "select count(*) from slipway.outbox where aggregate_id = 'phantom'")[0]
-	require.Len(t, s.versions("order/phantom"), kept)
-	require.Zero(t, kept, "the crash came too late to prove anything")
+	// crash kills the server with an event that is seen and may not be on the disk, and returns whether
+	// that was kept. On a busy machine something else may flush the log before.
+	crash := func(n int) (kept int) {
+		phantom, seen := fmt.Sprintf("phantom-%d", n), value(t, reg, "outbox_async_commit_events_total")
+		conn, err := pgx.Connect(t.Context(), server.URL("postgres"))
+		require.NoError(t, err)
+		exec(t, conn, "set synchronous_commit = off")
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, outbox.Add(t.Context(), tx, event(phantom, 1)))
+		require.NoError(t, tx.Commit(t.Context()))
+		relay.Wake()
+		eventually(t, func() bool { return value(t, reg, "outbox_async_commit_events_total") > seen }, "it has seen it")
+		require.NoError(t, server.Kill())
+		_ = conn.Close(context.Background())
+		require.NoError(t, server.Restart(t.Context()))
+		add(t, t.Context(), pool, event("safe", int64(n+1)))
+		eventually(t, func() bool { return slices.Contains(s.versions("order/safe"), strconv.Itoa(n+1)) })
+		kept = rows[int](t, pool, "select count(*) from slipway.outbox where aggregate_id = '"+phantom+"'")[0]
+		require.Len(t, s.versions("order/"+phantom), kept)
+		return kept
+	}
+	for n := 1; crash(n) > 0; n++ {
+		require.Less(t, n, 5, "each crash came too late to prove anything")
+	}
 }
 
 // The children rotate, and each is emptied only when every sink is past it, also past a transaction
