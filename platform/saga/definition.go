@@ -120,7 +120,8 @@ func (s *Stage[S]) Undo(name string, undo Func[S]) *Stage[S] {
 	return s
 }
 
-// Verify sets how to find out whether the step has happened, when its outcome is unknown.
+// Verify sets how to find out whether the step has happened, when its outcome is unknown. It is asked as
+// often as the step is tried; of a step with an undo five times at most, then the step is undone.
 func (s *Stage[S]) Verify(verify VerifyFunc[S]) *Stage[S] {
 	s.verify = verify
 	return s

@@ -52,12 +52,20 @@ type PlanStep struct {
 	UndoRetry Policy        `json:"undo_retry"`
 }
 
+// verifyAttempts bounds how often the outcome of a step is asked for that can be undone: the undo is
+// right whatever the answer, and who waits for the saga waits for it.
+const verifyAttempts = 5
+
 // policy says how often what the state asks for is tried again.
 func (s PlanStep) policy(state StepState) Policy {
-	if state == StepUndoing {
-		return s.UndoRetry
+	p := s.Retry
+	switch {
+	case state == StepUndoing:
+		p = s.UndoRetry
+	case state == StepVerifying && s.Undo != "" && (p.MaxAttempts < 0 || p.MaxAttempts > verifyAttempts):
+		p.MaxAttempts = verifyAttempts
 	}
-	return s.Retry
+	return p
 }
 
 // nameOf returns the name of what the state asks for.

@@ -212,3 +212,29 @@ func TestRun_failsTheTest(t *testing.T) {
 	forever := saga.Define("forever", 1, saga.Step("s", act(func(*state) {})).Retry(saga.Policy{MaxAttempts: -1}))
 	require.Equal(t, "run saga: forever does not end: s: away", said(forever, sagatest.Fail("s", errAway)))
 }
+
+// The undo is right whatever has happened, so nobody waits long for an answer that does not come; a pivot
+// has no undo, so its outcome is asked for as often as it is tried.
+func TestRun_asksOfUndoableStepsLessOften(t *testing.T) {
+	t.Parallel()
+	nothing := func(context.Context, *saga.Call[state]) error { return nil }
+	ask := func(context.Context, *saga.Call[state]) (bool, error) { return false, nil }
+	asked := func(r *sagatest.Result[state]) (n int) {
+		for _, c := range r.Calls {
+			if c.Kind == saga.CallVerify {
+				n++
+			}
+		}
+		return n
+	}
+	lost := errors.New("timeout")
+	step := saga.Define("ask", 1, saga.Step("pay", nothing).Verify(ask).Undo("no-pay", nothing))
+	r := sagatest.Run(t, step, state{}, sagatest.Fail("pay", lost), sagatest.FailVerify("pay", 100, lost))
+	require.Equal(t, saga.Compensated, r.Status)
+	require.Equal(t, 5, asked(r))
+
+	pivot := saga.Define("ask", 1, saga.Pivot("pay", nothing).Verify(ask))
+	r = sagatest.Run(t, pivot, state{}, sagatest.Fail("pay", lost), sagatest.FailVerify("pay", 100, lost))
+	require.Equal(t, saga.NeedsOperator, r.Status)
+	require.Equal(t, 10, asked(r))
+}

@@ -3,12 +3,14 @@
 package clients
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/slipwayhq/slipway/platform/breaker"
 	"github.com/slipwayhq/slipway/platform/saga"
 )
 
@@ -22,6 +24,9 @@ type refusals map[string]string
 func (r refusals) mark(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if rejected := (*breaker.RejectedError)(nil); errors.As(err, &rejected) { // the call was not made
+		return saga.RetryAfter(fmt.Errorf("%s: %w", what, err), rejected.RetryAfter)
 	}
 	s := status.Convert(err)
 	if text, ok := r[reason(s)]; ok {

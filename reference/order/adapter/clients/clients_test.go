@@ -2,7 +2,9 @@ package clients_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -12,6 +14,7 @@ import (
 
 	inventoryv1 "github.com/slipwayhq/slipway/gen/slipway/inventory/v1"
 	paymentv1 "github.com/slipwayhq/slipway/gen/slipway/payment/v1"
+	"github.com/slipwayhq/slipway/platform/breaker"
 	"github.com/slipwayhq/slipway/platform/saga"
 	"github.com/slipwayhq/slipway/reference/order/adapter/clients"
 	"github.com/slipwayhq/slipway/reference/order/domain"
@@ -98,6 +101,19 @@ func TestErrors(t *testing.T) {
 		c := clients.NewInventory(&inventory{err: status.Error(code, "no")})
 		require.Equal(t, class, saga.ClassOf(c.Reserve(t.Context(), "k", "o", nil)), code)
 	}
+}
+
+// A call that the circuit breaker did not make has had no effect, and is not tried before it may be made.
+func TestErrors_breaker(t *testing.T) {
+	t.Parallel()
+	b, err := breaker.New(breaker.Config{Name: "inventory", Failures: 1, OpenTimeout: time.Hour, MaxOpen: time.Hour}, nil)
+	require.NoError(t, err)
+	require.Error(t, b.Do(t.Context(), func(context.Context) error { return errors.New("down") }))
+	rejected := b.Do(t.Context(), func(context.Context) error { return nil })
+	c := clients.NewInventory(&inventory{err: rejected})
+	err = c.Reserve(t.Context(), "k", "o", nil)
+	require.Equal(t, saga.ClassRetryable, saga.ClassOf(err))
+	require.Greater(t, saga.ResultOf(err).After, 50*time.Minute)
 }
 
 func TestPayments(t *testing.T) {

@@ -42,7 +42,7 @@ func (p *Payments) Authorized(ctx context.Context, orderID string) (bool, error)
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("get payment: %w", err)
+		return false, paymentRefusals.mark("get payment", err)
 	}
 	switch s := resp.GetPayment().GetStatus(); s {
 	case paymentv1.PaymentStatus_PAYMENT_STATUS_AUTHORIZED, paymentv1.PaymentStatus_PAYMENT_STATUS_CAPTURING,
