@@ -221,8 +221,10 @@ func TestOrder_refusesBadConfiguration(t *testing.T) {
 func TestOrder_showsItsConfiguration(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(filepath.Join(binaries, "order"), "-config")
-	cmd.Env = []string{"DATABASE_URL=postgres://order:hunter2@db/order", "REDIS_URL=redis://:hunter2@cache:6379", "BROKER_URL=nats://order:hunter2@broker:4222",
-		"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052"}
+	cmd.Env = []string{
+		"DATABASE_URL=postgres://order:hunter2@db/order", "REDIS_URL=redis://:hunter2@cache:6379", "BROKER_URL=nats://order:hunter2@broker:4222",
+		"INVENTORY_TARGET=inventory:50053", "PAYMENT_TARGET=payment:50052",
+	}
 	out, err := cmd.Output()
 	require.NoError(t, err)
 	require.NotContains(t, string(out), "hunter2")

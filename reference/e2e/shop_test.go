@@ -1,5 +1,3 @@
-//go:build checkout
-
 package e2e_test
 
 import (
@@ -67,7 +65,7 @@ func openShop(t *testing.T, replicas int, stock map[string]int64) *shop {
 	s.startProvider(t)
 	s.add(t, "payment", replicas, "PROVIDER_URL="+s.providerURL(t), "SETTLE_AFTER=2s")
 	s.add(t, "inventory", replicas)
-	s.add(t, "order", replicas, "REDIS_URL=redis://"+s.redis.Addr(), "CHECKOUT_TIMEOUT=30s",
+	s.add(t, "order", replicas, "REDIS_URL=redis://"+s.redis.Addr(), "CHECKOUT_TIMEOUT=15s",
 		"INVENTORY_TARGET="+s.groups["inventory"].front.addr(), "PAYMENT_TARGET="+s.groups["payment"].front.addr())
 	client := inventoryv1.NewInventoryServiceClient(dial(t, s.groups["inventory"].front.addr()))
 	for sku, n := range stock {
