@@ -11,13 +11,7 @@ import (
 // shopper repeats calls itself and counts them. It has no circuit breaker either: what it reports is what
 // the service answered.
 func dial(opts options) (calls, streams *grpc.ClientConn, err error) {
-	cfg := grpcclient.Config{
-		Target:   opts.addr,
-		Insecure: !opts.tls,
-		TLS:      grpcclient.TLS{CAFile: opts.caFile},
-
-		BreakerDisabled: true,
-	}
+	cfg := opts.client(opts.addr)
 	if calls, err = grpcclient.Dial(cfg, grpcclient.WithoutRetries()); err != nil {
 		return nil, nil, err
 	}
@@ -26,4 +20,11 @@ func dial(opts options) (calls, streams *grpc.ClientConn, err error) {
 		return nil, nil, err
 	}
 	return calls, streams, nil
+}
+
+// client is how the shopper speaks with a service.
+func (o options) client(target string) grpcclient.Config {
+	return grpcclient.Config{
+		Target: target, Insecure: !o.tls, TLS: grpcclient.TLS{CAFile: o.caFile}, BreakerDisabled: true,
+	}
 }

@@ -26,6 +26,7 @@ Flags:
 // options are what the command line says.
 type options struct {
 	addr        string
+	inventory   string
 	orders      int
 	rate        float64
 	seed        uint64
@@ -54,6 +55,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:50051", "`host:port` of the order service")
+	flags.StringVar(&o.inventory, "inventory", "", "`host:port` of the inventory service, to fill its warehouse before; empty leaves that as it is")
 	flags.IntVar(&o.orders, "orders", 500, "how many orders to place")
 	flags.Float64Var(&o.rate, "rate", 50, "orders a second")
 	flags.Uint64Var(&o.seed, "seed", 0, "makes the orders the same in each run; 0 draws a seed and prints it")

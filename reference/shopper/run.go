@@ -61,6 +61,11 @@ func shop(ctx context.Context, opts options, stdout, stderr io.Writer) (ok bool,
 	if opts.token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+opts.token)
 	}
+	if opts.inventory != "" {
+		if err := stockUp(ctx, opts); err != nil {
+			return false, err
+		}
+	}
 	s := newShopper(opts, uuid.NewString()[:8], orderv1.NewOrderServiceClient(calls), orderv1.NewOrderServiceClient(streams))
 	if err := s.knock(ctx); err != nil {
 		return false, err
