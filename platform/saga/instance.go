@@ -67,11 +67,6 @@ func (i Instance) has(states ...StepState) bool {
 	return slices.ContainsFunc(i.Steps, func(s Progress) bool { return slices.Contains(states, s.State) })
 }
 
-// Fresh tells whether no attempt was made at the stage at hand.
-func (i Instance) Fresh() bool {
-	return !slices.ContainsFunc(i.Steps, func(s Progress) bool { return s != Progress{} })
-}
-
 // Busy tells whether a call is on its way.
 func (i Instance) Busy() bool {
 	return slices.ContainsFunc(i.Steps, func(s Progress) bool { return s.calling })
