@@ -63,7 +63,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.Float64Var(&o.cancel, "cancel", 0.05, "share of orders to cancel")
 	flags.IntVar(&o.watch, "watch", 100, "orders to watch at once; 0 watches none")
 	flags.DurationVar(&o.wait, "wait", 10*time.Second, "how long to watch an order that is not final")
-	flags.IntVar(&o.retries, "retries", 8, "how often to repeat a call that was not answered; the run has a budget, too")
+	flags.IntVar(&o.retries, "retries", 8, "how often to repeat a call that was not answered; an order has a quarter of that on average")
 	flags.IntVar(&o.concurrency, "concurrency", 256, "orders in flight at most")
 	flags.DurationVar(&o.callTimeout, "timeout", 5*time.Second, "of one call")
 	flags.DurationVar(&o.timeLimit, "time-limit", 0, "of the whole run; 0 means the time the orders take, --wait and a minute")

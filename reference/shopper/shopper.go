@@ -54,7 +54,7 @@ func newShopper(opts options, run string, client, streams orderv1.OrderServiceCl
 		wishes:     wishlist{run: run, seed: opts.seed, repeat: opts.repeat, cancel: opts.cancel},
 		watchSlots: make(chan struct{}, opts.watch),
 	}
-	s.budget.Store(int64(2*opts.orders + 100))
+	s.budget.Store(int64(opts.orders*max(opts.retries/4, 2) + 100))
 	s.counts.phase.Store(phasePlacing)
 	return s
 }

@@ -142,7 +142,11 @@ func TestOutbox_discard(t *testing.T) {
 
 	require.Equal(t, id, decoded[map[string]string](r, with(id)...)["event_id"])
 	require.Contains(t, r.Fails(cli.ExitFailed, with(id)...), "is not parked")
-	list := decoded[[]outbox.ParkedAggregate](r, "list")
+	var list []outbox.ParkedAggregate
+	r.Eventually(func() bool { // the second has been tried, and refused
+		list = decoded[[]outbox.ParkedAggregate](r, "list")
+		return list[0].NextAttemptAt == nil
+	})
 	require.Equal(t, int64(2), list[0].Events)
 	s.refuse("order/bad", false)
 	require.Contains(t, r.OK(with(list[0].FirstEvent.String(), "--sink", "broker")...), "the later ones of its aggregate are tried at once")
