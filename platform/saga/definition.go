@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -16,11 +17,13 @@ const (
 )
 
 // Definition is a process over a state S, which is stored as JSON: S must keep what it holds when it is
-// marshalled. A definition is immutable once it runs, and safe for concurrent use then.
+// marshalled. A definition is immutable once it is used, and safe for concurrent use then.
 type Definition[S any] struct {
 	plan   Plan
 	stages [][]*Stage[S]
 	errs   []error // what is wrong with the functions
+	check  sync.Once
+	fault  error // what check found
 }
 
 // Define describes a saga. Its steps run in their order. The name and the version identify it: sagas
@@ -62,11 +65,13 @@ func (d *Definition[S]) StuckAfter(after time.Duration) *Definition[S] {
 
 // Plan returns what the definition says, or everything that is wrong with it.
 func (d *Definition[S]) Plan() (Plan, error) {
-	err := d.plan.Validate()
-	if len(d.errs) > 0 {
-		err = errors.Join(err, fmt.Errorf("saga %s: %w", d.plan.Name, errors.Join(d.errs...)))
-	}
-	return d.plan, err
+	d.check.Do(func() {
+		d.fault = d.plan.Validate()
+		if len(d.errs) > 0 {
+			d.fault = errors.Join(d.fault, fmt.Errorf("saga %s: %w", d.plan.Name, errors.Join(d.errs...)))
+		}
+	})
+	return d.plan, d.fault
 }
 
 // Stage is one entry of a definition. Its methods complete it and return it.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/slipwayhq/slipway/platform/postgres"
@@ -35,8 +36,8 @@ type record struct {
 // claim is a saga in the hands of one run: after an operator's action two may have it, and
 // only the record of one is kept.
 type claim struct {
-	ID    uuid.UUID
-	Token int64
+	id    uuid.UUID
+	token int64
 }
 
 // launched is what only a new saga has.
@@ -186,10 +187,11 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[claim]bo
 	at := j.worker.clock.now()
 	kept = make(map[claim]bool, len(batch))
 	collect := func(rows pgx.Rows) error {
-		claims, err := pgx.CollectRows(rows, pgx.RowToStructByPos[claim])
-		for _, c := range claims {
+		var c claim
+		_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.id), &c.token}, func() error {
 			kept[c] = true
-		}
+			return nil
+		})
 		return err
 	}
 	var b pgx.Batch
@@ -218,17 +220,18 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[claim]bo
 // storeTimeout bounds a commit.
 const storeTimeout = 10 * time.Second
 
-// columns are records as statements take them.
+// columns are records as statements take them, in types that need no reflection: a journal
+// encodes thousands a second.
 type columns struct {
-	id                []uuid.UUID
+	id                [][16]byte
 	token             []int64
 	stage, status     []int16
 	backward, release []bool
 	steps, data       [][]byte
-	failingSince      []*time.Time
-	next              []*time.Time
+	failingSince      pgtype.FlatArray[pgtype.Timestamptz]
+	next              pgtype.FlatArray[pgtype.Timestamptz]
 	reason, problem   []string
-	waitsFor          []*string
+	waitsFor          pgtype.FlatArray[pgtype.Text]
 }
 
 func (c *columns) add(r *record) {
@@ -237,17 +240,17 @@ func (c *columns) add(r *record) {
 	c.stage, c.status = append(c.stage, int16(i.Stage)), append(c.status, int16(i.Status))
 	c.backward, c.release = append(c.backward, i.Backward), append(c.release, r.release)
 	c.steps, c.data = append(c.steps, r.steps), append(c.data, r.data)
-	c.failingSince, c.next = append(c.failingSince, optional(i.FailingSince)), append(c.next, optional(r.next))
+	c.failingSince, c.next = append(c.failingSince, timeOf(i.FailingSince)), append(c.next, timeOf(r.next))
 	c.reason, c.problem = append(c.reason, i.Reason), append(c.problem, i.Problem)
-	c.waitsFor = append(c.waitsFor, optional(r.waitsFor))
+	c.waitsFor = append(c.waitsFor, pgtype.Text{String: r.waitsFor, Valid: r.waitsFor != ""})
 }
 
 // launches are new sagas as the statement takes them.
 type launches struct {
-	id         []uuid.UUID
+	id         [][16]byte
 	token      []int64
 	data       [][]byte
-	deadline   []*time.Time
+	deadline   pgtype.FlatArray[pgtype.Timestamptz]
 	definition []int32
 	headers    []string
 	at         []time.Time
@@ -257,7 +260,7 @@ func launchedOf(batch []*record) (l launches) {
 	for _, r := range batch {
 		if r.launched != nil {
 			l.id, l.token, l.data = append(l.id, r.id), append(l.token, r.token), append(l.data, r.data)
-			l.deadline, l.definition = append(l.deadline, optional(r.instance.Deadline)), append(l.definition, r.launched.definition)
+			l.deadline, l.definition = append(l.deadline, timeOf(r.instance.Deadline)), append(l.definition, r.launched.definition)
 			l.headers, l.at = append(l.headers, r.launched.headers), append(l.at, r.launched.at)
 		}
 	}
@@ -285,17 +288,18 @@ func finishedOf(batch []*record) (c columns) {
 // attempts are lines of the journal as the statement takes them.
 type attempts struct {
 	at                   []time.Time
-	took                 []time.Duration
+	took                 pgtype.FlatArray[pgtype.Interval]
 	attempt              []int32
 	call, class          []int16
-	id                   []uuid.UUID
+	id                   [][16]byte
 	step, error, traceID []string
 }
 
 func attemptsOf(batch []*record) (a attempts) {
 	for _, r := range batch {
 		for _, t := range r.attempts {
-			a.at, a.took, a.attempt = append(a.at, t.at), append(a.took, t.took), append(a.attempt, int32(t.command.Attempt))
+			took := pgtype.Interval{Microseconds: t.took.Microseconds(), Valid: true}
+			a.at, a.took, a.attempt = append(a.at, t.at), append(a.took, took), append(a.attempt, int32(t.command.Attempt))
 			a.call, a.class = append(a.call, int16(t.command.Kind)), append(a.class, int16(t.class))
 			a.id, a.step = append(a.id, r.id), append(a.step, t.step)
 			a.error, a.traceID = append(a.error, t.error), append(a.traceID, t.traceID)
@@ -312,6 +316,9 @@ func signalsOf(batch []*record) (ids []int64) {
 	}
 	return ids
 }
+
+// timeOf returns NULL for a zero time.
+func timeOf(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()} }
 
 // optional returns nil, which is NULL, for a zero value.
 func optional[T comparable](v T) *T {
