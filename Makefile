@@ -91,6 +91,10 @@ servers: ## Install PostgreSQL and Redis if neither they nor Docker are there
 .PHONY: tools
 tools: .bin/buf .bin/sqlc .bin/mockery .bin/golangci-lint .bin/gotestsum .bin/protoc-gen-go ## Build the pinned developer tools
 
+.PHONY: stack
+stack: ## Build the observability stack from pinned source (ARGS="otelcol prometheus" builds only those)
+	@tools/stack.sh $(ARGS)
+
 define tool_rule
 .bin/$(1): tools/$(2)/go.mod tools/$(2)/go.sum
 	@echo "building $(1) ..."
