@@ -22,8 +22,8 @@ func (s *Stack) await(ctx context.Context, c Component, r *instance) error {
 	url := "http://" + loopback(port) + programs[c].ready
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for answer := ""; ; {
-		answer = ask(ctx, url)
+	for {
+		answer := ask(ctx, url)
 		if answer == ready {
 			return nil
 		}
