@@ -113,6 +113,16 @@ func TestOperator_List_asTheMetricsSay(t *testing.T) {
 	for _, s := range found {
 		require.Equal(t, 1, int(value(t, w.reg, "saga_stuck_by_reason", "saga="+s.Name, "reason="+s.Stuck)))
 	}
+
+	// One that was killed, and that nobody is left to bury, is a worker for a minute at most.
+	for ago, why := range map[string]string{"1 second": "overdue", "2 minutes": "no_worker"} {
+		_, err := w.pool.Exec(t.Context(), `WITH gone AS (DELETE FROM slipway.saga_worker)
+			INSERT INTO slipway.saga_worker (name, definitions, seen_at) SELECT 'killed', array_agg(id), clock_timestamp() - $1::text::interval FROM slipway.saga_definition`, ago)
+		require.NoError(t, err)
+		found, err = w.List(t.Context(), sagapg.Filter{Stuck: true})
+		require.NoError(t, err)
+		require.Equal(t, why, found[2].Stuck, ago)
+	}
 }
 
 // states returns the steps with what is known of them.

@@ -47,7 +47,7 @@ const (
     count(s.id) FILTER (WHERE s.status = 2), min(s.created_at) - (SELECT adjust FROM slipway.saga_clock)
 FROM slipway.saga_definition d LEFT JOIN slipway.saga s ON s.definition = d.id GROUP BY d.id ORDER BY d.name, d.version`
 
-	selectWorkers = `SELECT k.definition, w.id, w.name, w.seen_at, w.seen_at > clock_timestamp() - interval '1 minute'
+	selectWorkers = `SELECT k.definition, w.id, w.name, w.seen_at, ` + alive + `
 FROM slipway.saga_worker w, unnest(w.definitions) k (definition)
 WHERE w.ended_at IS NULL ORDER BY w.id`
 )

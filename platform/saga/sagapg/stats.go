@@ -52,8 +52,13 @@ UNION ALL
         AND (s.failing_since IS NULL OR s.failing_since >= ` + now + ` - d.stuck_after) AND s.status <> 2
 )`
 
-// unmanned says that no living worker has the definition.
-const unmanned = "NOT EXISTS (SELECT FROM slipway.saga_worker w WHERE w.ended_at IS NULL AND s.definition = ANY (w.definitions))"
+const (
+	// alive says that a worker has given a sign of life lately. When the last process of all
+	// was killed, there is nobody who would say that it has ended.
+	alive = "w.seen_at > clock_timestamp() - interval '1 minute'"
+	// unmanned says that no living worker has the definition.
+	unmanned = "NOT EXISTS (SELECT FROM slipway.saga_worker w WHERE w.ended_at IS NULL AND " + alive + " AND s.definition = ANY (w.definitions))"
+)
 
 // stats collects what is true of all sagas, whichever process runs them. Answers are kept
 // for a while: every replica is asked.
