@@ -131,9 +131,8 @@ type Stack struct {
 }
 
 type instance struct {
-	process  *proc.Process
-	stopping bool
-	log      *os.File
+	process *proc.Process
+	log     *os.File
 }
 
 // Start writes the configuration, runs the components and returns when all of them are
@@ -238,6 +237,7 @@ func (s *Stack) StartComponent(ctx context.Context, c Component) error {
 	r, err := s.run(c, path)
 	if err == nil {
 		s.running[c] = r
+		go s.watch(ctx, c, r)
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -268,21 +268,24 @@ func (s *Stack) run(c Component, path string) (*instance, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	r := &instance{process: p, log: log}
-	go s.watch(c, r)
-	return r, nil
+	return &instance{process: p, log: log}, nil
 }
 
-// watch reports the end of a component that nobody asked for.
-func (s *Stack) watch(c Component, r *instance) {
+// watch reports the end of a component that nobody asked for, which may be started
+// again.
+func (s *Stack) watch(ctx context.Context, c Component, r *instance) {
 	<-r.process.Done()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r.stopping {
+	if s.running[c] != r {
+		s.mu.Unlock()
 		return
 	}
+	delete(s.running, c)
+	s.mu.Unlock()
+	err := s.ended(c, r)
+	_ = r.end(ctx) // it has ended: this drops its record
 	select {
-	case s.died <- s.ended(c, r):
+	case s.died <- err:
 	default: // nobody listens, and the reports of all components are waiting already
 	}
 }
@@ -293,15 +296,16 @@ func (s *Stack) StopComponent(ctx context.Context, c Component) error {
 	s.mu.Lock()
 	r := s.running[c]
 	delete(s.running, c)
-	if r != nil {
-		r.stopping = true
-	}
 	s.mu.Unlock()
 	if r == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
+	return r.end(ctx)
+}
+
+func (r *instance) end(ctx context.Context) error {
 	return errors.Join(r.process.Stop(ctx), r.log.Close())
 }
 

@@ -39,6 +39,9 @@ func (s *Stack) await(ctx context.Context, c Component, r *instance) error {
 
 const ready = "200 OK"
 
+// client keeps no connection: each question stands alone.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 // askTimeout bounds one question: whoever else has the port may not answer at all.
 const askTimeout = 2 * time.Second
 
@@ -50,7 +53,7 @@ func ask(ctx context.Context, url string) string {
 	if err != nil {
 		return err.Error()
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err.Error()
 	}
