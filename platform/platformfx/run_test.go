@@ -16,7 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/slipwayhq/slipway/platform/breaker"
+	"github.com/slipwayhq/slipway/platform/grpcclient"
 	"github.com/slipwayhq/slipway/platform/grpcserver"
 	"github.com/slipwayhq/slipway/platform/health"
 	"github.com/slipwayhq/slipway/platform/platformfx"
@@ -63,6 +67,27 @@ func program(name string) int {
 		fx.Invoke(hang),
 		platformfx.Loop[mortal]("mortal", grpcserver.StageIntake),
 		platformfx.GRPCServer(grpcserver.Config{Addr: os.Getenv("ADDR"), HookTimeout: time.Hour}),
+		calling(name == "calling"),
+	)
+}
+
+// caller stands for a client of generated code.
+type caller grpc.ClientConnInterface
+
+// calling calls a service that is not there.
+func calling(yes bool) fx.Option {
+	if !yes {
+		return fx.Options()
+	}
+	cfg := grpcclient.Config{Target: "passthrough:///127.0.0.1:1", Insecure: true, Breaker: breaker.Config{Name: "callee", Failures: 1}}
+	return fx.Options(
+		platformfx.Client(cfg, func(conn grpc.ClientConnInterface) caller { return conn }, grpcclient.WithoutRetries()),
+		fx.Invoke(func(conn caller) error {
+			if conn.Invoke(context.Background(), "/shop.v1.Shop/Buy", &emptypb.Empty{}, &emptypb.Empty{}) == nil {
+				return errors.New("somebody answered")
+			}
+			return nil
+		}),
 	)
 }
 
@@ -115,6 +140,11 @@ func (p process) exit() int {
 func TestRun(t *testing.T) {
 	t.Parallel()
 
+	t.Run("a circuit breaker that opens is in the log", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, "calling", "127.0.0.1:0")
+		p.await(t, "circuit breaker is open")
+	})
 	t.Run("a signal drains in the order of the stages and ends with 0", func(t *testing.T) {
 		t.Parallel()
 		p := start(t, "well", "127.0.0.1:0")

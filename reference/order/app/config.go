@@ -50,6 +50,7 @@ func Load(environ []string) (Config, error) {
 	cfg.Server.DrainDelay = 5 * time.Second // Load balancers need it to notice that a replica leaves.
 	cfg.Database.AppName = "order"
 	cfg.Broker.Name = "order"
+	cfg.Inventory.Breaker.Name, cfg.Payment.Breaker.Name = "inventory", "payment"
 	cfg.CheckoutTimeout = 2 * time.Minute
 	cfg.Events.Stream = nats.Stream{Name: "order", Subjects: []string{"order.>"}}
 	switch {
