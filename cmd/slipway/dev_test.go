@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/proc"
 )
 
@@ -38,6 +39,7 @@ func TestDev(t *testing.T) { //nolint:tparallel // see above
 	t.Run("prints raw lines", func(t *testing.T) { testJSON(t, flag) })
 	t.Run("runs in the background", func(t *testing.T) { testDetach(t, flag) })
 	t.Run("says in the background why it did not start", func(t *testing.T) { testDetachFails(t, flag, offset) })
+	t.Run("runs the observability stack beside the services", func(t *testing.T) { testObservability(t, flag, offset) })
 	t.Run("wipes the data when told to", func(t *testing.T) { testFresh(t, flag) })
 }
 
@@ -310,4 +312,45 @@ func testFresh(t *testing.T, flag string) {
 	r.signal(syscall.SIGTERM)
 	require.Equal(t, 0, r.code())
 	requireGone(t, left)
+}
+
+func testObservability(t *testing.T, flag string, offset int) {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	bin := filepath.Join(shop, ".bin")
+	require.NoError(t, os.MkdirAll(bin, 0o755))
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(bin)) })
+	for _, c := range observe.Components() {
+		require.NoError(t, os.Symlink(self, filepath.Join(bin, string(c))))
+	}
+
+	r := dev(t, []string{fake + "=1"}, flag, "--observability")
+	left := r.ready()
+	ports := observe.UsualPorts(offset)
+	require.Contains(t, r.stdout.String(), fmt.Sprintf("traces=http://127.0.0.1:%d", ports.OTLPGRPC))
+	require.Contains(t, r.stdout.String(), fmt.Sprintf("look        curl -sG http://127.0.0.1:%d/api/v1/query ", ports.Prometheus))
+	table, _, code := slipway(t, shop, "dev", "status")
+	require.Equal(t, 0, code)
+	for _, c := range observe.Components() {
+		require.Regexp(t, `(?m)^`+string(c)+` +running +http://127\.0\.0\.1:\d+`, table)
+	}
+	log, err := os.ReadFile(filepath.Join(shop, ".slipway/logs/shop.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(log), `"msg":"started"`)
+	targets, err := os.ReadFile(filepath.Join(shop, ".slipway/observability/ops/prometheus/targets/slipway.yml"))
+	require.NoError(t, err)
+	require.Contains(t, string(targets), "service: shop")
+
+	r.signal(syscall.SIGKILL)
+	r.code()
+	if runtime.GOOS == "linux" {
+		requireGone(t, left)
+	}
+	again := dev(t, []string{fake + "=1"}, flag, "--observability")
+	left = again.ready()
+	again.signal(syscall.SIGTERM)
+	require.Equal(t, 0, again.code())
+	requireGone(t, left)
+	requireNoRecords(t)
 }

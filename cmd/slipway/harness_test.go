@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/machine"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/proc"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
 )
@@ -32,7 +35,14 @@ const patience = 60 * time.Second
 // binary is the built command, shop the project in which it runs.
 var binary, shop string
 
+// fake tells this program to be a component of the observability stack that is ready.
+const fake = "SLIPWAY_TEST_FAKE"
+
 func TestMain(m *testing.M) {
+	if _, ok := os.LookupEnv(fake); ok {
+		runFake()
+		return
+	}
 	os.Exit(runTests(m))
 }
 
@@ -50,6 +60,22 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// runFake serves where a component of the stack was told to.
+func runFake() {
+	addr := net.JoinHostPort(os.Getenv("LISTEN_HOST"), os.Getenv("HTTP_PORT")) // Loki, Tempo
+	if health := os.Getenv("HEALTH_ADDR"); health != "" {
+		addr = health // the collector
+	}
+	for _, arg := range os.Args {
+		if a, ok := strings.CutPrefix(arg, "--web.listen-address="); ok {
+			addr = a
+		}
+	}
+	ready := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	server := http.Server{Addr: addr, Handler: ready, ReadHeaderTimeout: patience}
+	fmt.Println(server.ListenAndServe())
 }
 
 // makeShop copies the project of testdata. It borrows this module's dependencies.
@@ -225,7 +251,8 @@ func freeOffset(t *testing.T) (flag string, offset int) {
 	require.NoError(t, err)
 	for range 100 {
 		offset = 6000 + rand.IntN(2900)
-		if machine.CheckPorts(t.Context(), devenv.Ports(p, nil, offset)) == nil {
+		ports := append(devenv.Ports(p, nil, offset), observe.UsualPorts(offset).List(observe.Components()...)...)
+		if machine.CheckPorts(t.Context(), ports) == nil {
 			return "--port-offset=" + strconv.Itoa(offset), offset
 		}
 	}

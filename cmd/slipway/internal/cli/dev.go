@@ -14,6 +14,7 @@ import (
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/logview"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
 )
 
@@ -21,6 +22,7 @@ import (
 type devOptions struct {
 	fresh, yes       bool
 	portOffset       int
+	observability    bool
 	detach, detached bool // detached marks the process that detach has started
 	logFormat        logview.Format
 }
@@ -36,16 +38,21 @@ The servers that they need are found or started: PostgreSQL (DATABASE_URL, else 
 privately, else Docker, else downloaded), Redis (REDIS_URL, else redis-server, else a built-in one) and
 NATS with JetStream (BROKER_URL, else a built-in one). Data survives restarts, in .slipway/.
 
+With --observability, Prometheus, Alertmanager, postgres_exporter, the OpenTelemetry Collector, Loki and Tempo run
+beside them, as far as their programs are found.
+
 Ctrl-C drains the services and stops the servers. A second Ctrl-C ends everything at once.`,
 		Example: `  slipway dev                     # until Ctrl-C
   slipway dev --fresh --yes       # with empty databases
   slipway dev --port-offset 100   # beside another one
+  slipway dev --observability     # with metrics, alerts, logs and traces
   slipway dev --detach            # in the background, see status and stop`,
 	}, a.devStop(), a.devStatus())
 	f := cmd.Flags()
 	f.BoolVar(&o.fresh, "fresh", false, "wipe the data first")
 	f.BoolVar(&o.yes, "yes", false, "do not ask before wiping")
 	f.IntVar(&o.portOffset, "port-offset", 0, "add this to every port")
+	f.BoolVar(&o.observability, "observability", false, "run the observability stack too (make stack builds it)")
 	f.BoolVar(&o.detach, "detach", false, "start in the background and return when ready")
 	f.BoolVar(&o.detached, "detached", false, "")
 	f.Var(&o.logFormat, "log-format", "show the log for people, or as its raw lines")
@@ -64,7 +71,11 @@ func (a *app) runDev(o devOptions) error {
 	if err != nil {
 		return err
 	}
-	for _, port := range devenv.Ports(p, a.environ, o.portOffset) {
+	ports := devenv.Ports(p, a.environ, o.portOffset)
+	if o.observability {
+		ports = append(ports, observe.UsualPorts(o.portOffset).List(observe.Components()...)...)
+	}
+	for _, port := range ports {
 		if port.Number < 1 || port.Number > 65535 {
 			return command.Usagef("--port-offset %d: that makes the port for %s %d", o.portOffset, port.For, port.Number)
 		}
@@ -83,6 +94,7 @@ func (a *app) runDev(o devOptions) error {
 	return a.foreground(devenv.Config{
 		Project: p, Console: a.console, Environ: a.environ, Program: a.program,
 		PortOffset: o.portOffset, Fresh: o.fresh, LogFormat: o.logFormat, Detached: o.detached,
+		Observability: o.observability,
 	})
 }
 

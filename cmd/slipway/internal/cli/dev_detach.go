@@ -38,6 +38,9 @@ func (a *app) detach(p *project.Project, o devOptions) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	cmd := exec.Command(self, "dev", "--detached", "--port-offset", strconv.Itoa(o.portOffset), "--log-format", string(o.logFormat))
+	if o.observability {
+		cmd.Args = append(cmd.Args, "--observability")
+	}
 	if o.fresh {
 		cmd.Args = append(cmd.Args, "--fresh", "--yes")
 	}

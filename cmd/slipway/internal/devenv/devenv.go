@@ -31,6 +31,8 @@ type Config struct {
 	Fresh bool
 	// LogFormat is how the merged log is shown. Empty means text.
 	LogFormat logview.Format
+	// Observability runs the observability stack beside the services.
+	Observability bool
 	// Detached says that the output goes to LogFile.
 	Detached bool
 	// Program is how the user calls this program, for messages.
@@ -56,6 +58,7 @@ type Env struct {
 	began    time.Time
 
 	postgres, redis, nats server // nil when not needed or not ours
+	observability         *observability
 	servers               addresses
 	databases             map[string]string // by service
 	services              []*service
@@ -70,8 +73,8 @@ func New(cfg Config) *Env {
 		state:     &stateFile{path: at.state()},
 		view:      logview.New(cfg.Console, cfg.LogFormat, cfg.Console.Colour(), cfg.Project.Names()),
 		progress:  cfg.Console.Progress(),
-		databases: map[string]string{},
-		died:      make(chan error, len(cfg.Project.Services)+3),
+		databases: map[string]string{}, observability: newObservability(cfg),
+		died: make(chan error, len(cfg.Project.Services)+3),
 	}
 }
 
@@ -155,7 +158,7 @@ func (e *Env) check(ctx context.Context) error {
 	if err := machine.RequireFree(e.at.root, MinFree); err != nil {
 		return err
 	}
-	ports := Ports(e.cfg.Project, e.cfg.Environ, e.cfg.PortOffset)
+	ports := append(Ports(e.cfg.Project, e.cfg.Environ, e.cfg.PortOffset), e.observability.usedPorts()...)
 	err := machine.CheckPorts(ctx, ports)
 	var taken *machine.TakenError
 	if !errors.As(err, &taken) {

@@ -7,6 +7,8 @@
 //	build/            what the compiler needs for the moment
 //	postgres/         the private PostgreSQL (elsewhere when root may not hand this folder over)
 //	redis/ nats/      data and logs of the other servers
+//	observability/    configuration, data and logs of the observability stack
+//	logs/             the services' output, for the collector
 //	credentials.json  passwords of the databases
 //	dev.log           the log of an environment that runs in the background
 //	run/              lock, state and a record of each process, while it runs

@@ -69,6 +69,9 @@ func (e *Env) environment(s project.Service, at addresses) []string {
 		"ADMIN_ADDR":        loopback(s.Admin + e.cfg.PortOffset),
 		"OTEL_SERVICE_NAME": s.Name,
 	}
+	if collector := e.observability.tracesTo(); collector != "" {
+		set["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
+	}
 	if Lookup(e.cfg.Environ, "AUTH_MODE") == "" {
 		set["AUTH_MODE"] = "none"
 	}

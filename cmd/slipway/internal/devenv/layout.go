@@ -21,6 +21,8 @@ func (l layout) build() string             { return filepath.Join(l.root, "build
 func (l layout) postgres() string          { return filepath.Join(l.root, "postgres") }
 func (l layout) redis() string             { return filepath.Join(l.root, "redis") }
 func (l layout) nats() string              { return filepath.Join(l.root, "nats") }
+func (l layout) observability() string     { return filepath.Join(l.root, "observability") }
+func (l layout) logs() string              { return filepath.Join(l.root, "logs") }
 func (l layout) credentials() string       { return filepath.Join(l.root, "credentials.json") }
 func (l layout) log() string               { return filepath.Join(l.root, "dev.log") }
 func (l layout) run() string               { return filepath.Join(l.root, "run") }

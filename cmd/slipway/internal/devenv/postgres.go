@@ -37,7 +37,7 @@ func (e *Env) startPostgres(ctx context.Context) error {
 		step.Fail()
 		return err
 	}
-	e.postgres = db.server
+	e.postgres, e.servers.database = db.server, db.adminURL
 	if db.server != nil {
 		e.watch(db.server, func() error { return ended("PostgreSQL", db.server.Err()) })
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +112,7 @@ func (e *Env) launch(ctx context.Context) error {
 		}
 	}
 	group, waiting := errgroup.WithContext(ctx)
+	group.Go(func() error { return e.startObservability(waiting) })
 	for _, s := range e.services {
 		group.Go(func() error {
 			step := e.progress.Start("waiting for " + s.Name)
@@ -135,8 +137,14 @@ func (e *Env) run(s project.Service) error {
 	at := e.servers
 	at.database = e.databases[s.Name]
 	running := &service{Service: s, addr: loopback(s.GRPC + e.cfg.PortOffset), output: e.view.Stream(s.Name)}
+	var output io.Writer = running.output
+	if log, err := e.openLog(s.Name); err != nil {
+		return err
+	} else if log != nil {
+		output = io.MultiWriter(output, log)
+	}
 	p, err := proc.Start(proc.Spec{
-		Name: s.Name, Path: e.at.bin(s.Name), Dir: e.cfg.Project.Dir, Env: e.environment(s, at), Output: running.output,
+		Name: s.Name, Path: e.at.bin(s.Name), Dir: e.cfg.Project.Dir, Env: e.environment(s, at), Output: output,
 	}, e.at.records())
 	if err != nil {
 		return err

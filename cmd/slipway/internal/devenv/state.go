@@ -33,6 +33,8 @@ type State struct {
 	Servers  []Server  `json:"servers"`
 	Services []Service `json:"services"`
 	Try      []string  `json:"try,omitempty"`
+	// Look are commands that ask the observability stack.
+	Look []string `json:"look,omitempty"`
 }
 
 // Server is a server that the environment has started or found.

@@ -19,6 +19,11 @@ func (e *Env) Stop(ctx context.Context) error {
 	}
 	_ = e.state.update(func(s *State) { s.Phase = Stopping }) // a full disk must not keep it from stopping
 	errs := []error{e.stopServices(ctx)}
+	if o := e.observability; o != nil {
+		step := e.progress.Start("stopping the observability stack")
+		errs = append(errs, o.Stop(ctx))
+		step.Done("observability stack stopped")
+	}
 	for _, s := range []struct {
 		name   string
 		server server
@@ -67,6 +72,8 @@ func (e *Env) wipe(ctx context.Context) error {
 		removeVolume(ctx, e),
 		os.RemoveAll(e.at.redis()),
 		os.RemoveAll(e.at.nats()),
+		os.RemoveAll(e.at.observability()),
+		os.RemoveAll(e.at.logs()),
 		os.RemoveAll(e.at.credentials()),
 	)
 	if err != nil {

@@ -48,7 +48,7 @@ func run() error {
 	h, s := health.NewServer(), grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(s, h)
 	h.SetServingStatus("readiness", grpc_health_v1.HealthCheckResponse_SERVING)
-	logLine("info", "started", map[string]any{"starts": starts, "stage": os.Getenv("ENVIRONMENT"), "auth": os.Getenv("AUTH_MODE"), "calls": os.Getenv("SHOP_ADDR")})
+	logLine("info", "started", map[string]any{"starts": starts, "stage": os.Getenv("ENVIRONMENT"), "auth": os.Getenv("AUTH_MODE"), "calls": os.Getenv("SHOP_ADDR"), "traces": os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT")})
 	go s.Serve(l)
 	<-ctx.Done()
 	if os.Getenv("SHOP_DEAF") == os.Getenv("OTEL_SERVICE_NAME") {
