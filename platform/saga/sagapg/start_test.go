@@ -2,6 +2,7 @@ package sagapg_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,16 +74,19 @@ func TestGuard(t *testing.T) {
 	s := newSteps()
 	_, err := pool.Exec(t.Context(), "CREATE TABLE booked (saga uuid)")
 	require.NoError(t, err)
-	entered, release := make(chan struct{}, 2), make(chan struct{})
+	entered, release, refused := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var first atomic.Bool
 	first.Store(true)
 	failed := make(chan error, 1)
 	d := saga.Define("trip", 1, saga.Step("flight", s.of("flight")), saga.Pivot("book", func(ctx context.Context, c *saga.Call[trip]) error {
 		slow := first.CompareAndSwap(true, false)
 		if slow {
-			entered <- struct{}{}
+			close(entered)
 			<-release // another process takes over meanwhile
 			ctx = context.WithoutCancel(ctx)
+		} else {
+			close(release)
+			<-refused // the saga goes on: its row is there, with another token
 		}
 		err := inTx(pool, func(_ context.Context, tx pgx.Tx) error {
 			if err := sagapg.Guard(ctx, tx, c.SagaID, c.Token); err != nil {
@@ -104,10 +108,12 @@ func TestGuard(t *testing.T) {
 	_, err = pool.Exec(t.Context(), "UPDATE slipway.saga_worker SET ended_at = clock_timestamp()")
 	require.NoError(t, err)
 	start(t, pool, quick(), d)
+	goOn := sync.OnceFunc(func() { close(refused) })
+	t.Cleanup(goOn)
+	require.ErrorIs(t, <-failed, sagapg.ErrFenced)
+	goOn()
 	status, _ := ended(t, pool, id)
 	require.Equal(t, saga.Completed, status)
-	close(release)
-	require.ErrorIs(t, <-failed, sagapg.ErrFenced)
 	require.Equal(t, 1, query[int](t, pool, "SELECT count(*) FROM booked"), "once")
 }
 
