@@ -144,7 +144,7 @@ type batch struct {
 		}
 	}
 	ResourceLogs []struct {
-		Resource  struct{ Attributes []attribute }
+		Resource  struct{ Attributes []keyValue }
 		ScopeLogs []struct{ LogRecords []record }
 	}
 }
@@ -153,12 +153,12 @@ type record struct {
 	TimeUnixNano, TraceID, SpanID string
 	SeverityNumber                int
 	Body                          value
-	Attributes                    []attribute
+	Attributes                    []keyValue
 
 	resource, attributes map[string]any
 }
 
-type attribute struct {
+type keyValue struct {
 	Key   string
 	Value value
 }
@@ -175,7 +175,7 @@ func (v value) plain() any {
 	return *v.DoubleValue
 }
 
-func asMap(attributes []attribute) map[string]any {
+func asMap(attributes []keyValue) map[string]any {
 	m := map[string]any{}
 	for _, a := range attributes {
 		m[a.Key] = a.Value.plain()

@@ -16,7 +16,7 @@ import (
 )
 
 // write copies the files of ops/ to where the components read them. They are unchanged
-// but for the receivers' addresses and the time scale, if those were asked for.
+// but for what Transform does and for the receivers' addresses, if those were asked for.
 func (s *Stack) write() error {
 	err := fs.WalkDir(ops.FS, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -42,11 +42,14 @@ func (s *Stack) write() error {
 
 // transform applies what the options change in a file.
 func (s *Stack) transform(name string, text []byte) ([]byte, error) {
-	var err error
-	if path.Dir(name) == "alertmanager" && s.opts.Webhook != "" {
-		if text, err = redirect(text, s.opts.Webhook); err != nil {
+	if s.opts.Transform != nil {
+		var err error
+		if text, err = s.opts.Transform(name, text); err != nil {
 			return nil, err
 		}
+	}
+	if path.Dir(name) == "alertmanager" && s.opts.Webhook != "" {
+		return redirect(text, s.opts.Webhook)
 	}
 	return text, nil
 }

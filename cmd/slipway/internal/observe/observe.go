@@ -63,9 +63,9 @@ type Options struct {
 	// LogFiles is a glob of the files that hold the services' JSON lines; default
 	// Dir/logs/*.json.
 	LogFiles string
-	// TimeScale divides the durations of rules, of scrapes and of Alertmanager's
-	// grouping; default 1, which leaves the files as they are.
-	TimeScale float64
+	// Transform changes a file of ops/, named by its path there, before the programs read
+	// it. nil leaves all of them as they are.
+	Transform func(name string, text []byte) ([]byte, error)
 	// Webhook replaces the host of every webhook of Alertmanager: a receiver NAME posts
 	// to Webhook/NAME. Empty leaves the file's.
 	Webhook string
@@ -83,9 +83,6 @@ func (o *Options) SetDefaults() {
 	}
 	if o.LogFiles == "" {
 		o.LogFiles = filepath.Join(o.Dir, "logs", "*.json")
-	}
-	if o.TimeScale == 0 {
-		o.TimeScale = 1
 	}
 }
 
@@ -133,6 +130,7 @@ type Stack struct {
 type instance struct {
 	process *proc.Process
 	log     *os.File
+	idles   bool // see program
 }
 
 // Start writes the configuration, runs the components and returns when all of them are
@@ -222,6 +220,9 @@ const startTimeout = 60 * time.Second
 // stopTimeout is how long a component may take to end when asked.
 const stopTimeout = 10 * time.Second
 
+// idleTimeout is how long one may take that writes what it has at once and idles then.
+const idleTimeout = 2 * time.Second
+
 // StartComponent runs a component that was stopped, with the data it had, and returns
 // when it is ready. It does nothing for one that runs.
 func (s *Stack) StartComponent(ctx context.Context, c Component) error {
@@ -263,12 +264,11 @@ func (s *Stack) run(c Component, path string) (*instance, error) {
 	p, err := proc.Start(proc.Spec{
 		Name: string(c), Path: path, Dir: s.data(c), Output: log,
 		Args: programs[c].args(s), Env: append(s.opts.Environ[:len(s.opts.Environ):len(s.opts.Environ)], programs[c].env(s)...),
-		StopSignal: programs[c].stop,
 	}, s.opts.Records)
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	return &instance{process: p, log: log}, nil
+	return &instance{process: p, log: log, idles: programs[c].idles}, nil
 }
 
 // watch reports the end of a component that nobody asked for, which may be started
@@ -300,13 +300,21 @@ func (s *Stack) StopComponent(ctx context.Context, c Component) error {
 	if r == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
 	return r.end(ctx)
 }
 
 func (r *instance) end(ctx context.Context) error {
-	return errors.Join(r.process.Stop(ctx), r.log.Close())
+	timeout := stopTimeout
+	if r.idles {
+		timeout = idleTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := r.process.Stop(ctx)
+	if r.idles && errors.Is(err, proc.ErrKilled) {
+		err = nil
+	}
+	return errors.Join(err, r.log.Close())
 }
 
 // Stop ends all components, side by side. When ctx is over it kills them.

@@ -110,6 +110,21 @@ func TestStart(t *testing.T) {
 		}))
 	})
 
+	t.Run("changes the files as it is told", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		start(t, observe.Options{
+			Dir: dir, ProgramDirs: []string{install(t, nil)},
+			Transform: func(name string, text []byte) ([]byte, error) { return append([]byte("# "+name+"\n"), text...), nil },
+		})
+		got, err := os.ReadFile(filepath.Join(dir, "ops/loki/loki.yml"))
+		require.NoError(t, err)
+		require.True(t, strings.HasPrefix(string(got), "# loki/loki.yml\n"))
+
+		_, err = observe.Start(t.Context(), observe.Options{Dir: t.TempDir(), Transform: func(string, []byte) ([]byte, error) { return nil, os.ErrInvalid }})
+		require.ErrorIs(t, err, os.ErrInvalid)
+	})
+
 	t.Run("names what Prometheus scrapes", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()

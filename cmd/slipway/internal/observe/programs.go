@@ -3,7 +3,6 @@ package observe
 import (
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // program is how a component is run.
@@ -16,8 +15,9 @@ type program struct {
 	env  func(*Stack) []string
 	// ready is the path that answers 200 when the component is ready.
 	ready string
-	// stop asks it to end; default SIGTERM.
-	stop syscall.Signal
+	// idles says that it writes what it has when it is asked to end, but then waits for
+	// half a minute: it is killed meanwhile.
+	idles bool
 }
 
 func noEnv(*Stack) []string { return nil }
@@ -68,7 +68,7 @@ var programs = map[Component]program{
 		},
 	},
 	Tempo: {
-		names: []string{"tempo"}, ready: "/ready", env: tempoEnv, stop: syscall.SIGKILL, // asked, it takes half a minute; its log of blocks survives
+		names: []string{"tempo"}, ready: "/ready", env: tempoEnv, idles: true,
 		args: func(s *Stack) []string {
 			return []string{"-config.file=" + s.file("tempo/tempo.yml"), "-config.expand-env=true"}
 		},
