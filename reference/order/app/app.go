@@ -99,8 +99,11 @@ func New(cfg Config, out io.Writer) fx.Option {
 			store.NewIntake,
 			newService,
 		),
-		platformfx.Client(cfg.Inventory, inventoryv1.NewInventoryServiceClient, grpcclient.WithoutRetries()), // Sagas try again.
-		platformfx.Client(cfg.Payment, paymentv1.NewPaymentServiceClient, grpcclient.WithoutRetries()),
+		// Sagas try again.
+		platformfx.Client(cfg.Inventory, inventoryv1.NewInventoryServiceClient, grpcclient.WithoutRetries(),
+			grpcclient.WithServices(inventoryv1.InventoryService_ServiceDesc.ServiceName)),
+		platformfx.Client(cfg.Payment, paymentv1.NewPaymentServiceClient, grpcclient.WithoutRetries(),
+			grpcclient.WithServices(paymentv1.PaymentService_ServiceDesc.ServiceName)),
 		fx.Provide(clients.NewInventory, clients.NewPayments),
 		fx.Supply(checkoutTimeout(cfg.CheckoutTimeout)),
 		platformfx.SagaDefinition(func(d *saga.Definition[usecase.Checkout]) *saga.Definition[usecase.Checkout] { return d }),
