@@ -11,6 +11,7 @@ import (
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/logview"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/machine"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/proc"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
 )
@@ -62,6 +63,7 @@ type Env struct {
 	servers               addresses
 	databases             map[string]string // by service
 	services              []*service
+	logs                  []*observe.LogFile // of the services, for a collector
 	died                  chan error
 }
 

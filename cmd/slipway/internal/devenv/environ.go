@@ -70,7 +70,7 @@ func (e *Env) environment(s project.Service, at addresses) []string {
 		"OTEL_SERVICE_NAME": s.Name,
 	}
 	if collector := e.observability.tracesTo(); collector != "" {
-		set["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
+		set[collectorVariable] = collector
 	}
 	if Lookup(e.cfg.Environ, "AUTH_MODE") == "" {
 		set["AUTH_MODE"] = "none"

@@ -19,7 +19,6 @@ type observability struct {
 	// programs are the components that can run.
 	programs []observe.Component
 	missing  []observe.Missing
-	logs     []*observe.LogFile
 	alerts   *alerts
 	stack    *observe.Stack // nil until it is started
 }
@@ -149,17 +148,20 @@ func look(s *observe.Stack) []string {
 	return lines
 }
 
-// openLog opens the file that the collector reads a service's output from, or returns
-// nil when nobody would.
+// collectorVariable names a collector. Where it is set, somebody reads the logs too.
+const collectorVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+// openLog opens the file that a collector reads a service's output from, or returns nil
+// when none would.
 func (e *Env) openLog(service string) (*observe.LogFile, error) {
-	if !e.observability.has(observe.Collector) {
+	if !e.observability.has(observe.Collector) && Lookup(e.cfg.Environ, collectorVariable) == "" {
 		return nil, nil
 	}
 	l, err := observe.OpenLog(e.at.logs(), service)
 	if err != nil {
 		return nil, e.at.explain(err)
 	}
-	e.observability.logs = append(e.observability.logs, l)
+	e.logs = append(e.logs, l)
 	return l, nil
 }
 
@@ -171,9 +173,6 @@ func (o *observability) Stop(ctx context.Context) error {
 	}
 	if o.alerts != nil {
 		errs = append(errs, o.alerts.stop())
-	}
-	for _, l := range o.logs {
-		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
 }

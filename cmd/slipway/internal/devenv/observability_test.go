@@ -2,6 +2,7 @@ package devenv
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,6 +26,11 @@ func TestEnv_startObservability(t *testing.T) {
 		log, err := e.openLog("order")
 		require.NoError(t, err)
 		require.Nil(t, log)
+		e.cfg.Environ = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317"}
+		log, err = e.openLog("order")
+		require.NoError(t, err)
+		require.NotNil(t, log, "there is a collector elsewhere")
+		require.NoError(t, log.Close())
 	})
 
 	t.Run("says what is missing and goes on", func(t *testing.T) {
@@ -62,7 +68,7 @@ func TestEnv_startObservability(t *testing.T) {
 		require.NoError(t, err)
 		_, err = log.Write([]byte("{}\n"))
 		require.NoError(t, err)
-		require.NoError(t, e.observability.Stop(t.Context()))
+		require.NoError(t, errors.Join(e.observability.Stop(t.Context()), log.Close()))
 		text, err := os.ReadFile(filepath.Join(e.at.logs(), "order.json"))
 		require.NoError(t, err)
 		require.Equal(t, "{}\n", string(text))

@@ -35,6 +35,9 @@ func (e *Env) Stop(ctx context.Context) error {
 		errs = append(errs, s.server.Stop(ctx))
 		step.Done("%s stopped", s.name)
 	}
+	for _, l := range e.logs {
+		errs = append(errs, l.Close())
+	}
 	for _, r := range e.at.records().List() {
 		errs = append(errs, r.Remove())
 	}

@@ -19,7 +19,7 @@ import (
 // but for what Transform does and for the receivers' addresses, if those were asked for.
 func (s *Stack) write() error {
 	err := fs.WalkDir(ops.FS, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil || entry.IsDir() || !read(name) {
 			return err
 		}
 		text, err := fs.ReadFile(ops.FS, name)
@@ -38,6 +38,18 @@ func (s *Stack) write() error {
 		return err
 	}
 	return s.SetTargets(s.opts.Targets)
+}
+
+// read tells whether a component reads the file.
+func read(name string) bool {
+	for _, pattern := range []string{
+		"prometheus/prometheus.yml", "prometheus/rules/*", "alertmanager/*", "otel/collector.yml", "loki/*", "tempo/*",
+	} {
+		if ok, _ := path.Match(pattern, name); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // transform applies what the options change in a file.
