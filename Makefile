@@ -34,6 +34,10 @@ test: servers .bin/gotestsum ## Run every test; installs the servers it needs an
 	  -race -shuffle=on -timeout 20m $(ARGS) ./...
 	cd bench && ../.bin/gotestsum --format pkgname --format-hide-empty-pkg -- -timeout 20m ./...
 
+.PHONY: test-stack
+test-stack: .bin/gotestsum ## Run the tests that need programs of make stack; prints what was left out
+	.bin/gotestsum --format pkgname -- -count=1 -timeout 10m $(ARGS) ./cmd/slipway/internal/observe ./ops/...
+
 .PHONY: cover
 cover: servers ## Run the tests with coverage and print the share of each package
 	go test -cover ./... | grep -v 'no test files'
