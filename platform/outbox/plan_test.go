@@ -29,13 +29,11 @@ func TestReader_plans(t *testing.T) {
 	for _, sql := range strings.Split(session, ";") {
 		run(sql)
 	}
-	explain := func(sql string, args ...any) string {
-		for i := range 6 { // from the sixth on the server may take a generic plan
-			rows, err := conn.Query(ctx, sql, args...)
-			require.NoError(t, err, i)
-			rows.Close()
-		}
-		rows, err := conn.Query(ctx, "EXPLAIN "+sql, args...)
+	explain := func(sql, args string) string {
+		_, err := conn.Prepare(ctx, "planned", sql)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Deallocate(ctx, "planned")) }()
+		rows, err := conn.Query(ctx, "EXPLAIN EXECUTE planned ("+args+")", pgx.QueryExecModeSimpleProtocol)
 		require.NoError(t, err)
 		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)
@@ -43,12 +41,13 @@ func TestReader_plans(t *testing.T) {
 	}
 	check := func(t *testing.T) {
 		t.Helper()
-		poll := explain(pollSQL(1000), "740", []string{"741", "742"})
-		late := explain(lateSQL(1000), []string{"741", "742"}, 10, 20)
-		part := explain(partSQL(1000), 10, 1010, "740:740:", "900:900:")
-		dense := explain(denseSQL, 10, 1010, "740:740:", "900:900:")
+		poll := explain(pollSQL(1000), "'740', '{741,742}'")
+		late := explain(lateSQL(1000), "'{741,742}', 10, 20")
+		part := explain(partSQL(1000), "10, 1010, '740:740:', '900:900:'")
+		dense := explain(denseSQL, "10, 1010, '740:740:', '900:900:'")
 		for name, plan := range map[string]string{"poll": poll, "late": late, "part": part, "dense": dense} {
 			require.NotContains(t, strings.ReplaceAll(plan, "Seq Scan on outbox_id_seq", ""), "Seq Scan", name)
+			require.Regexp(t, `\$\d`, plan, "%s: made once, not for these values", name)
 		}
 		for i := range children {
 			require.Contains(t, poll, fmt.Sprintf("outbox_%d_xid_id_idx", i))

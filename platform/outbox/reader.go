@@ -39,8 +39,10 @@ type reader struct {
 }
 
 // The plans are fixed: each query has one index that it must use, and the statistics
-// of a table that is emptied all the time would suggest to read it whole.
+// of a table that is emptied all the time would suggest to read it whole. They are made
+// once: a new one for each poll would cost the database three times what the poll does.
 const session = `SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
+SET plan_cache_mode = force_generic_plan;
 SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '10s'`
 
 func newReader(ctx context.Context, conn *pgx.Conn, batch int, pos position, f func() fence) (*reader, error) {
