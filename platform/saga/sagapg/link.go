@@ -10,10 +10,11 @@ import (
 )
 
 // The plans are fixed: each statement has one index that it must use, and the statistics of
-// tables that are filled and emptied all the time would suggest to read them whole.
+// tables that are filled and emptied all the time would suggest to read them whole. They are
+// made once: a new one for each claim would cost the database more than the claim.
 const (
 	// claimPlans are for claims, which read their indexes in order.
-	claimPlans = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET max_parallel_workers_per_gather = 0"
+	claimPlans = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan"
 	// journalPlans are for the journal, which looks each saga up by its id: where reading an
 	// index in order is allowed, one whose table was analysed when it was empty is read whole.
 	journalPlans = claimPlans + "; SET enable_indexscan = off; SET enable_indexonlyscan = off"
