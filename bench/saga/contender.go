@@ -36,6 +36,7 @@ func everyone() []contender {
 		{name: "dbos", program: "dbos", flight: 600, wait: time.Minute},
 		{name: "goworkflows", program: "goworkflows"},
 		{name: "goworkflows_eager", program: "goworkflows", flight: 300, wait: 4 * time.Minute},
+		{name: "temporal", program: "temporal"},
 	}
 }
 
