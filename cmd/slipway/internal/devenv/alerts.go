@@ -17,7 +17,6 @@ import (
 type alerts struct {
 	url    string
 	server *http.Server
-	done   chan struct{}
 }
 
 // notification is what Alertmanager posts to a webhook.
@@ -37,7 +36,6 @@ func receiveAlerts(ctx context.Context, c *console.Console) (*alerts, error) {
 	a := &alerts{
 		url:    "http://" + l.Addr().String(),
 		server: &http.Server{Handler: showAlerts(c), ReadHeaderTimeout: 5 * time.Second},
-		done:   make(chan struct{}),
 	}
 	go func() { _ = a.server.Serve(l) }()
 	return a, nil
@@ -61,7 +59,4 @@ func showAlerts(c *console.Console) http.HandlerFunc {
 	}
 }
 
-func (a *alerts) stop() error {
-	close(a.done)
-	return a.server.Close()
-}
+func (a *alerts) stop() error { return a.server.Close() }

@@ -34,6 +34,12 @@ type Config struct {
 	LogFormat logview.Format
 	// Observability runs the observability stack beside the services.
 	Observability bool
+	// Transform changes the files of the observability stack: see [observe.Options].
+	Transform func(name string, text []byte) ([]byte, error)
+	// Webhook gets what Alertmanager sends. Empty shows it among the log.
+	Webhook string
+	// Dir is where the data are. Empty means .slipway in the project.
+	Dir string
 	// Detached says that the output goes to LogFile.
 	Detached bool
 	// Program is how the user calls this program, for messages.
@@ -70,6 +76,9 @@ type Env struct {
 // New prepares an environment and changes nothing yet.
 func New(cfg Config) *Env {
 	at := layoutOf(cfg.Project)
+	if cfg.Dir != "" {
+		at.root = cfg.Dir
+	}
 	return &Env{
 		cfg: cfg, at: at,
 		state:     &stateFile{path: at.state()},

@@ -19,15 +19,16 @@ type observability struct {
 	// programs are the components that can run.
 	programs []observe.Component
 	missing  []observe.Missing
-	alerts   *alerts
+	alerts   *alerts        // nil when somebody else gets them
 	stack    *observe.Stack // nil until it is started
+	stopped  chan struct{}
 }
 
 func newObservability(cfg Config) *observability {
 	if !cfg.Observability {
 		return nil
 	}
-	o := &observability{ports: observe.UsualPorts(cfg.PortOffset)}
+	o := &observability{ports: observe.UsualPorts(cfg.PortOffset), stopped: make(chan struct{})}
 	components := observe.Components()
 	if !cfg.Project.Needs(project.Postgres) {
 		components = slices.DeleteFunc(components, func(c observe.Component) bool { return c == observe.PostgresExporter })
@@ -85,14 +86,18 @@ func (e *Env) startObservability(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if o.alerts, err = receiveAlerts(ctx, e.cfg.Console); err != nil {
-		return err
+	webhook := e.cfg.Webhook
+	if webhook == "" {
+		if o.alerts, err = receiveAlerts(ctx, e.cfg.Console); err != nil {
+			return err
+		}
+		webhook = o.alerts.url
 	}
 	o.stack, err = observe.Start(ctx, observe.Options{
 		Dir: e.at.observability(), Records: e.at.records(), ProgramDirs: programDirs(e.cfg.Project.Dir),
 		Environ: e.cfg.Environ, Components: o.programs, Ports: o.ports, Targets: e.targets(),
 		PostgresURL: e.servers.database, LogFiles: filepath.Join(e.at.logs(), "*.json"),
-		Webhook: o.alerts.url, Progress: e.progress,
+		Webhook: webhook, Transform: e.cfg.Transform, Progress: e.progress,
 	})
 	if err != nil {
 		return fmt.Errorf("start the observability stack: %w", err)
@@ -102,7 +107,7 @@ func (e *Env) startObservability(ctx context.Context) error {
 			select {
 			case err := <-o.stack.Died():
 				e.cfg.Console.Notef("  ! %v", err) // the services go on without it
-			case <-o.alerts.done:
+			case <-o.stopped:
 				return
 			}
 		}
@@ -165,9 +170,18 @@ func (e *Env) openLog(service string) (*observe.LogFile, error) {
 	return l, nil
 }
 
+// Stack returns the observability stack, or nil without one.
+func (e *Env) Stack() *observe.Stack {
+	if e.observability == nil {
+		return nil
+	}
+	return e.observability.stack
+}
+
 // Stop ends the stack, after the services whose last lines it takes.
 func (o *observability) Stop(ctx context.Context) error {
 	var errs []error
+	close(o.stopped)
 	if o.stack != nil {
 		errs = append(errs, o.stack.Stop(ctx))
 	}
