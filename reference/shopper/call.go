@@ -16,6 +16,9 @@ const (
 	lastBackoff  = 2 * time.Second
 )
 
+// changedMind is the reason that the customers give.
+const changedMind = "changed my mind"
+
 // isUnknown tells whether a call may have had its effect although it failed.
 func isUnknown(err error) bool {
 	switch status.Code(err) {
@@ -55,8 +58,8 @@ func (s *shopper) cancel(ctx context.Context, p *purchase) {
 	var order *orderv1.Order
 	before := p.version()
 	err := s.call(ctx, func(ctx context.Context) error {
-		response, err := s.client.CancelOrder(ctx, &orderv1.CancelOrderRequest{
-			OrderId: p.order.GetId(), Reason: "changed my mind",
+		response, err := s.orders.CancelOrder(ctx, &orderv1.CancelOrderRequest{
+			OrderId: p.order.GetId(), Reason: changedMind,
 		})
 		order = response.GetOrder()
 		return err

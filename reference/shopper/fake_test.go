@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +35,8 @@ type fakeService struct {
 	byKey  map[string]*orderv1.Order
 	moved  chan struct{} // closed when an order changes
 	tokens []string
+	cards  map[string]string // by order id
+	office *office           // nil unless there are payments and stock, too
 }
 
 // faults says what goes wrong. A number n means: with every n-th order (or call).
@@ -54,7 +57,8 @@ type faults struct {
 	breakStream int  // every n-th stream breaks after each message
 	endStream   bool // streams end before the order is final
 	repeatEvent bool // streams show the version that the caller knows already
-	settle      bool // orders are confirmed once they are watched
+	settle      bool // orders are confirmed or refused once they are watched
+	lenient     bool // and none is refused
 }
 
 func nth(n, every int) bool { return every > 0 && n%every == 0 }
@@ -62,11 +66,14 @@ func nth(n, every int) bool { return every > 0 && n%every == 0 }
 // start serves the fake and returns its address.
 func (f *fakeService) start(t *testing.T) string {
 	t.Helper()
-	f.byKey, f.moved = map[string]*orderv1.Order{}, make(chan struct{})
+	f.byKey, f.cards, f.moved = map[string]*orderv1.Order{}, map[string]string{}, make(chan struct{})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := grpc.NewServer()
 	orderv1.RegisterOrderServiceServer(server, f)
+	if f.office != nil {
+		f.office.serve(server, f)
+	}
 	ready := health.NewServer()
 	ready.SetServingStatus("readiness", healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, ready)
@@ -96,7 +103,7 @@ func (f *fakeService) PlaceOrder(ctx context.Context, r *orderv1.PlaceOrderReque
 		return nil, status.Error(codes.ResourceExhausted, "too many orders")
 	}
 	order := f.newOrder(r)
-	f.byKey[r.GetIdempotencyKey()] = order
+	f.byKey[r.GetIdempotencyKey()], f.cards[order.GetId()] = order, r.GetCardToken()
 	answer := clone(order)
 	n := len(f.byKey)
 	if nth(n, f.faults.refuse) {
@@ -194,13 +201,30 @@ func (f *fakeService) CancelOrder(_ context.Context, r *orderv1.CancelOrderReque
 	if f.faults.forgetStop {
 		order = clone(order)
 	}
-	f.move(order, orderv1.OrderStatus_ORDER_STATUS_CANCELLED)
+	if order.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_PENDING {
+		f.move(order, orderv1.OrderStatus_ORDER_STATUS_CANCELLED, r.GetReason())
+	}
 	return &orderv1.CancelOrderResponse{Order: clone(order)}, nil
 }
 
+// settle ends the checkout of an order.
+func (f *fakeService) settle(order *orderv1.Order) {
+	confirmed, cancelled := orderv1.OrderStatus_ORDER_STATUS_CONFIRMED, orderv1.OrderStatus_ORDER_STATUS_CANCELLED
+	switch {
+	case f.faults.lenient:
+		f.move(order, confirmed, "")
+	case slices.Contains(declinedCards, f.cards[order.GetId()]):
+		f.move(order, cancelled, "payment declined: "+f.cards[order.GetId()])
+	case strings.HasPrefix(order.GetItems()[len(order.GetItems())-1].GetSku(), soldOut.sku):
+		f.move(order, cancelled, "out of stock: "+soldOut.sku)
+	default:
+		f.move(order, confirmed, "")
+	}
+}
+
 // move changes an order's state and wakes the streams.
-func (f *fakeService) move(order *orderv1.Order, to orderv1.OrderStatus) {
-	order.Status = to
+func (f *fakeService) move(order *orderv1.Order, to orderv1.OrderStatus, reason string) {
+	order.Status, order.CancelReason = to, reason
 	order.Version++
 	close(f.moved)
 	f.moved = make(chan struct{})
@@ -224,7 +248,7 @@ func (f *fakeService) WatchOrder(r *orderv1.WatchOrderRequest, stream grpc.Serve
 		}
 		shown, moved := clone(order), f.moved
 		if f.faults.settle && order.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_PENDING {
-			f.move(order, orderv1.OrderStatus_ORDER_STATUS_CONFIRMED)
+			f.settle(order)
 		}
 		f.mu.Unlock()
 		if shown.GetVersion() > known {
@@ -253,26 +277,25 @@ func clone(o *orderv1.Order) *orderv1.Order { return proto.CloneOf(o) }
 func shopperAt(t *testing.T, fake *fakeService, change func(*options)) *shopper {
 	t.Helper()
 	opts := options{
-		addr: fake.start(t), orders: 60, rate: 5000, seed: 7, repeat: 0.3, cancel: 0.2,
+		addr: fake.start(t), orders: 60, rate: 5000, seed: 7, shares: shares{repeat: 0.3, cancel: 0.2},
 		watch: 100, wait: 30 * time.Millisecond, retries: 3, concurrency: 20, callTimeout: 30 * time.Second,
 	}
 	if change != nil {
 		change(&opts)
 	}
-	calls, streams, err := dial(opts)
+	clients, err := dial(opts)
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		calls.Close()
-		streams.Close()
-	})
-	return newShopper(opts, "testrun", orderv1.NewOrderServiceClient(calls), orderv1.NewOrderServiceClient(streams))
+	t.Cleanup(clients.close)
+	return newShopper(opts, "testrun", clients)
 }
 
 // shopAt does a whole run.
 func shopAt(t *testing.T, fake *fakeService, change func(*options)) *report {
 	t.Helper()
 	s := shopperAt(t, fake, change)
+	require.NoError(t, s.fill(t.Context()))
 	s.shop(t.Context())
 	s.reconcile(t.Context())
+	s.audit(t.Context())
 	return s.report("")
 }

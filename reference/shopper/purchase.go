@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	orderv1 "github.com/slipwayhq/slipway/gen/slipway/order/v1"
+	paymentv1 "github.com/slipwayhq/slipway/gen/slipway/payment/v1"
 )
 
 // outcome is what the shopper knows of a purchase.
@@ -28,6 +30,11 @@ type purchase struct {
 	reason  string         // why it is not acknowledged
 	order   *orderv1.Order // as acknowledged
 	final   *orderv1.Order // as read back by id; nil if it was not
+	double  string         // another order that the same key gave
+
+	payment *paymentv1.Payment // nil if there is none
+	asked   bool               // payment has said so
+	unpaid  error              // why it did not
 
 	mu        sync.Mutex
 	seen      int64 // highest version that the service showed
@@ -105,7 +112,15 @@ func (p *purchase) differs(o *orderv1.Order) string {
 	return ""
 }
 
-func isFinal(o *orderv1.Order) bool {
-	return o.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_CONFIRMED ||
-		o.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_CANCELLED
+// state returns the order as it was seen last, or nil if it is not known.
+func (p *purchase) state() *orderv1.Order { return cmp.Or(p.final, p.order) }
+
+func isFinal(o *orderv1.Order) bool { return isConfirmed(o) || isCancelled(o) }
+
+func isConfirmed(o *orderv1.Order) bool {
+	return o.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_CONFIRMED
+}
+
+func isCancelled(o *orderv1.Order) bool {
+	return o.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_CANCELLED
 }

@@ -16,7 +16,7 @@ const readers = 16
 // is lost, what differs is wrong; and so is an order of this run that nobody placed.
 func (s *shopper) reconcile(ctx context.Context) {
 	s.counts.phase.Store(phaseReading)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(len(s.purchases))*10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, s.readingTime())
 	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(readers)
@@ -32,6 +32,11 @@ func (s *shopper) reconcile(ctx context.Context) {
 	s.readLists(ctx)
 }
 
+// readingTime bounds how long one call for each order may take.
+func (s *shopper) readingTime() time.Duration {
+	return time.Minute + time.Duration(len(s.purchases))*10*time.Millisecond
+}
+
 // readBack compares what GetOrder shows with what was placed and with what was seen before.
 func (s *shopper) readBack(ctx context.Context, p *purchase) {
 	if ctx.Err() != nil {
@@ -41,7 +46,7 @@ func (s *shopper) readBack(ctx context.Context, p *purchase) {
 	var order *orderv1.Order
 	before := p.version()
 	err := s.call(ctx, func(ctx context.Context) error {
-		response, err := s.client.GetOrder(ctx, &orderv1.GetOrderRequest{OrderId: p.order.GetId()})
+		response, err := s.orders.GetOrder(ctx, &orderv1.GetOrderRequest{OrderId: p.order.GetId()})
 		order = response.GetOrder()
 		return err
 	})
@@ -53,6 +58,9 @@ func (s *shopper) readBack(ctx context.Context, p *purchase) {
 	p.final = order
 	if p.cancelled && order.GetStatus() != orderv1.OrderStatus_ORDER_STATUS_CANCELLED {
 		p.blame("GetOrder shows status %s after the order was cancelled", order.GetStatus())
+	}
+	if p.refused != "" && order.GetStatus() == orderv1.OrderStatus_ORDER_STATUS_CONFIRMED {
+		p.blame("GetOrder shows status %s although %s", order.GetStatus(), p.refused)
 	}
 	p.saw("GetOrder", order, before)
 }
@@ -85,7 +93,7 @@ func (s *shopper) listPage(ctx context.Context, token string) (page *orderv1.Lis
 		return nil, ctx.Err()
 	}
 	err = s.call(ctx, func(ctx context.Context) error {
-		page, err = s.client.ListOrders(ctx, &orderv1.ListOrdersRequest{PageSize: 100, PageToken: token})
+		page, err = s.orders.ListOrders(ctx, &orderv1.ListOrdersRequest{PageSize: 100, PageToken: token})
 		return err
 	})
 	return page, err

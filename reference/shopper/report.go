@@ -27,6 +27,8 @@ type finding struct {
 	Problem string `json:"problem"`
 }
 
+func (f finding) String() string { return f.OrderID + ": " + f.Problem }
+
 // report is the summary of a run; its JSON names are what scripts read.
 type report struct {
 	OK      bool    `json:"ok"`
@@ -63,6 +65,13 @@ type report struct {
 		Final      int64 `json:"final"`
 		Reconnects int64 `json:"reconnects"`
 	} `json:"watched"`
+	// Ends counts why orders are CANCELLED.
+	Ends struct {
+		Customer int `json:"customer"`
+		Declined int `json:"declined"`
+		SoldOut  int `json:"sold_out"`
+		Other    int `json:"other"`
+	} `json:"cancelled_because"`
 	ReadBack struct {
 		ByID   int64 `json:"by_id"`
 		InList int64 `json:"in_list"`
@@ -71,6 +80,10 @@ type report struct {
 	Lost   []finding `json:"lost"`
 	Wrong  []finding `json:"wrong"`
 	Failed []string  `json:"failed"` // why orders could not be placed
+
+	Invariants []invariant `json:"invariants"`
+	Unseen     []string    `json:"invariants_not_visible"`
+	audited    bool
 }
 
 // count is how many of them were as they should be.
@@ -106,6 +119,8 @@ func (s *shopper) report(stopped string) *report {
 		span := max(time.Unix(0, last).Sub(s.begin)+arrival(1, s.opts.rate), arrival(r.Orders.Placed, s.opts.rate))
 		r.Rate.Achieved = float64(r.Orders.Placed) / span.Seconds()
 	}
+	r.Invariants, r.Unseen = s.books().invariants()
+	r.audited = s.audits()
 	r.judge()
 	return r
 }
@@ -116,6 +131,7 @@ func (r *report) add(p *purchase) {
 		r.Orders.Placed++
 		if p.final != nil {
 			r.States[stateName(p.final)]++
+			r.addReason(p.final)
 		}
 	case rejected:
 		r.Orders.Rejected++
@@ -135,15 +151,34 @@ func (r *report) add(p *purchase) {
 	}
 }
 
+func (r *report) addReason(o *orderv1.Order) {
+	switch reason := o.GetCancelReason(); {
+	case !isCancelled(o):
+	case reason == changedMind:
+		r.Ends.Customer++
+	case strings.HasPrefix(reason, "payment declined"):
+		r.Ends.Declined++
+	case strings.HasPrefix(reason, "out of stock"):
+		r.Ends.SoldOut++
+	default:
+		r.Ends.Other++
+	}
+}
+
 func stateName(o *orderv1.Order) string {
 	return strings.TrimPrefix(o.GetStatus().String(), "ORDER_STATUS_")
 }
 
 func (r *report) judge() {
-	failed := r.Orders.Rejected + r.Orders.Unanswered
+	failed, broken := r.Orders.Rejected+r.Orders.Unanswered, 0
+	for _, i := range r.Invariants {
+		if len(i.Broken) > 0 {
+			broken++
+		}
+	}
 	switch {
-	case len(r.Lost) > 0 || len(r.Wrong) > 0:
-		r.Verdict = fmt.Sprintf("FAILED: %d orders lost, %d wrong", len(r.Lost), len(r.Wrong))
+	case len(r.Lost) > 0 || len(r.Wrong) > 0 || broken > 0:
+		r.Verdict = fmt.Sprintf("FAILED: %d orders lost, %d wrong, %d of %d invariants broken", len(r.Lost), len(r.Wrong), broken, len(r.Invariants))
 	case failed > 0:
 		r.Verdict = fmt.Sprintf("FAILED: %d of %d orders could not be placed; none that was acknowledged is lost", failed, r.Orders.Wanted)
 	case r.Stopped != "":
@@ -152,6 +187,9 @@ func (r *report) judge() {
 	default:
 		r.OK = true
 		r.Verdict = fmt.Sprintf("OK: all %d orders were placed and read back unchanged", r.Orders.Placed)
+		if r.audited {
+			r.Verdict += fmt.Sprintf(", and %d invariants hold", len(r.Invariants))
+		}
 	}
 }
 
@@ -175,7 +213,8 @@ func (r *report) writeTable(w io.Writer) error {
 	row("rate", "%.1f/s offered, %.1f/s achieved, %d started late", r.Rate.Offered, r.Rate.Achieved, r.Rate.LateStart)
 	row("calls", "%d, of which %d retries", r.Calls, r.Retries)
 	row("same key again", "%d of %d answered with the same order", r.Repeats.Right, r.Repeats.Total)
-	row("cancelled", "%d, %d came too late", r.Cancellations.Done, r.Cancellations.TooLate)
+	row("cancelled", "%d by customers, %d came too late", r.Ends.Customer, r.Cancellations.TooLate)
+	row("refused", "%d declined, %d sold out, %d for other reasons", r.Ends.Declined, r.Ends.SoldOut, r.Ends.Other)
 	row("watched", "%d, %d until final, %d reconnects", r.Watched.Orders, r.Watched.Final, r.Watched.Reconnects)
 	row("read back", "%d by id, %d in the lists", r.ReadBack.ByID, r.ReadBack.InList)
 	row("lost, wrong", "%d, %d", len(r.Lost), len(r.Wrong))
@@ -188,20 +227,50 @@ func (r *report) writeTable(w io.Writer) error {
 	for reason, n := range tally(r.Failed) {
 		fmt.Fprintf(w, "not placed  %d times: %s\n", n, reason)
 	}
-	if n := r.States["PENDING"]; n > 0 {
+	if err := r.writeInvariants(w); err != nil {
+		return err
+	}
+	if n := r.States["PENDING"]; n > 0 && !r.audited {
 		fmt.Fprintf(w, "%d orders are PENDING: they wait for the checkout and are not lost.\n", n)
 	}
 	_, err := fmt.Fprintln(w, r.Verdict)
 	return err
 }
 
-func writeFindings(w io.Writer, kind string, findings []finding) {
+func (r *report) writeInvariants(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table)
+	for _, i := range r.Invariants {
+		verdict, n := "OK", fmt.Sprint(i.N)
+		if len(i.Broken) > 0 {
+			verdict, n = "BROKEN", fmt.Sprintf("by %d of %d", len(i.Broken), i.N)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s %s\n", verdict, i.Name, n, i.Of)
+	}
+	if r.audited {
+		for _, name := range r.Unseen {
+			fmt.Fprintf(table, "-\t%s\tnot visible from outside\n", name)
+		}
+	} else {
+		fmt.Fprintf(table, "-\tmoney and stock\tchecked with --payment and --inventory\n")
+	}
+	fmt.Fprintln(table)
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, i := range r.Invariants {
+		writeFindings(w, "broken  "+i.Name, i.Broken)
+	}
+	return nil
+}
+
+func writeFindings[T fmt.Stringer](w io.Writer, kind string, findings []T) {
 	for i, f := range findings {
 		if i == shown {
 			fmt.Fprintf(w, "%s  and %d more (--output json lists all)\n", kind, len(findings)-shown)
 			return
 		}
-		fmt.Fprintf(w, "%s  %s: %s\n", kind, f.OrderID, f.Problem)
+		fmt.Fprintf(w, "%s  %s\n", kind, f)
 	}
 }
 

@@ -52,22 +52,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // shop does the run and prints its summary.
 func shop(ctx context.Context, opts options, stdout, stderr io.Writer) (ok bool, err error) {
-	calls, streams, err := dial(opts)
+	clients, err := dial(opts)
 	if err != nil {
 		return false, err
 	}
-	defer calls.Close()
-	defer streams.Close()
+	defer clients.close()
 	if opts.token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+opts.token)
 	}
-	if opts.inventory != "" {
-		if err := stockUp(ctx, opts); err != nil {
-			return false, err
-		}
-	}
-	s := newShopper(opts, uuid.NewString()[:8], orderv1.NewOrderServiceClient(calls), orderv1.NewOrderServiceClient(streams))
+	s := newShopper(opts, uuid.NewString()[:8], clients)
 	if err := s.knock(ctx); err != nil {
+		return false, err
+	}
+	if err := s.fill(ctx); err != nil {
 		return false, err
 	}
 	fmt.Fprintf(stderr, "placing %d orders at %g/s with %s (run %s, seed %d)\n", opts.orders, opts.rate, opts.addr, s.wishes.run, opts.seed)
@@ -77,6 +74,7 @@ func shop(ctx context.Context, opts options, stdout, stderr io.Writer) (ok bool,
 	s.shop(limited)
 	stopped := whyStopped(ctx, limited, s)
 	s.reconcile(context.WithoutCancel(ctx))
+	s.audit(context.WithoutCancel(ctx))
 	hide()
 
 	summary := s.report(stopped)
@@ -101,7 +99,7 @@ func whyStopped(ctx, limited context.Context, s *shopper) string {
 func (s *shopper) knock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.callTimeout)
 	defer cancel()
-	_, err := s.client.ListOrders(ctx, &orderv1.ListOrdersRequest{PageSize: 1})
+	_, err := s.orders.ListOrders(ctx, &orderv1.ListOrdersRequest{PageSize: 1})
 	switch status.Code(err) {
 	case codes.OK:
 		return nil

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +52,27 @@ func TestRun(t *testing.T) {
 		require.Contains(t, stdout, "lost  and 20 more")
 		require.Contains(t, stdout, "wrong  order-")
 		require.Contains(t, stdout, "FAILED: 30 orders lost")
+	})
+
+	t.Run("a table shows each invariant, and the rows that break it", func(t *testing.T) {
+		t.Parallel()
+		fake := &fakeService{faults: faults{settle: true}, office: &office{}}
+		addr := fake.start(t)
+		args := slices.Concat(quick, []string{"--addr", addr, "--payment", addr, "--inventory", addr, "--orders", "40", "--wait", "30s"})
+		code, stdout, stderr := runWith(t.Context(), args...)
+		require.Zero(t, code, stdout+stderr)
+		require.Regexp(t, `OK +CONFIRMED <=> captured with its total +\d+ orders\n`, stdout)
+		require.Regexp(t, `OK +stock on hand \+ committed = initial stock +16 articles\n`, stdout)
+		require.Regexp(t, `- +each committed event published.* not visible from outside\n`, stdout)
+
+		fake.office.mu.Lock()
+		fake.office.stolen = 2
+		fake.office.mu.Unlock()
+		code, stdout, _ = runWith(t.Context(), args...)
+		require.Equal(t, 1, code)
+		require.Regexp(t, `BROKEN +stock on hand \+ committed = initial stock +by 16 of 16 articles\n`, stdout)
+		require.Regexp(t, `broken +stock on hand \+ committed = initial stock +VASE-SOLD-OUT-\w+: -2 on hand`, stdout)
+		require.Contains(t, stdout, "1 of 8 invariants broken")
 	})
 
 	t.Run("a signal ends it with the summary of what was done", func(t *testing.T) {
@@ -128,6 +150,8 @@ func TestRun_usage(t *testing.T) {
 		"--orders x":                   "invalid value",
 		"--orders 0 --rate -1":         "--orders 0 is not between 1 and 10,000,000\n--rate -1 is not above 0",
 		"--cancel 2 --repeat -1":       "--repeat -1 is not between 0 and 1\n--cancel 2",
+		"--declined 0.9 --unclear 0.2": "--declined 0.9 and --unclear 0.2 are more than 1 together",
+		"--sold-out 1.1":               "--sold-out 1.1 is not between 0 and 1",
 		"--output xml":                 "neither table nor json",
 		"--concurrency 0 --timeout 0s": "--concurrency 0 is below 1\n--timeout 0s is not positive",
 		"extra":                        `unexpected argument "extra"`,
@@ -147,7 +171,7 @@ func TestRun_usage(t *testing.T) {
 
 func TestShopper_showProgress(t *testing.T) {
 	t.Parallel()
-	s := newShopper(options{orders: 10}, "r", nil, nil)
+	s := newShopper(options{orders: 10}, "r", &services{})
 	s.counts.placed.Store(4)
 
 	t.Run("lines tell what is placed", func(t *testing.T) {

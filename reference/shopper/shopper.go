@@ -17,14 +17,15 @@ const (
 	phasePlacing  = "placing"
 	phaseWatching = "watching"
 	phaseReading  = "reading back"
+	phaseAuditing = "checking payments and stock"
 )
 
 // shopper places the orders of one run and remembers them.
 type shopper struct {
-	opts    options
-	client  orderv1.OrderServiceClient // for calls
-	streams orderv1.OrderServiceClient // for watching, over a connection of its own
-	wishes  wishlist
+	*services
+
+	opts   options
+	wishes wishlist
 
 	purchases  []*purchase
 	latency    latencies
@@ -34,6 +35,7 @@ type shopper struct {
 	begin      time.Time
 	lastAnswer atomic.Int64 // Unix nanoseconds
 	unexpected []string     // orders in the lists that nobody placed
+	shelves    []*shelf
 }
 
 // counts are moved by many goroutines and read by the progress display.
@@ -46,12 +48,11 @@ type counts struct {
 	phase                                 atomic.Value // string
 }
 
-func newShopper(opts options, run string, client, streams orderv1.OrderServiceClient) *shopper {
+func newShopper(opts options, run string, clients *services) *shopper {
 	s := &shopper{
+		services:   clients,
 		opts:       opts,
-		client:     client,
-		streams:    streams,
-		wishes:     wishlist{run: run, seed: opts.seed, repeat: opts.repeat, cancel: opts.cancel},
+		wishes:     wishlist{run: run, seed: opts.seed, ownGoods: opts.inventory != "", shares: opts.shares},
 		watchSlots: make(chan struct{}, opts.watch),
 	}
 	s.budget.Store(int64(opts.orders*max(opts.retries/4, 2) + 100))
@@ -139,6 +140,7 @@ func (s *shopper) recordRepeat(p *purchase, again func() (*orderv1.Order, error)
 		s.counts.repeatedRight.Add(1)
 		p.saw("PlaceOrder with the same key", order, 0)
 	case err == nil:
+		p.double = order.GetId()
 		p.blame("the same key gave order %s, too", order.GetId())
 	case p.outcome == acknowledged && !isRetryable(err):
 		p.blame("the same key was answered with: %v", err)
@@ -155,7 +157,7 @@ func (s *shopper) count(p *purchase) {
 
 func (s *shopper) place(ctx context.Context, p *purchase) (order *orderv1.Order, err error) {
 	err = s.call(ctx, func(ctx context.Context) error {
-		response, err := s.client.PlaceOrder(ctx, p.request)
+		response, err := s.orders.PlaceOrder(ctx, p.request)
 		order = response.GetOrder()
 		return err
 	})

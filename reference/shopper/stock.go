@@ -4,44 +4,65 @@ import (
 	"context"
 	"fmt"
 
-	"google.golang.org/grpc"
-
 	inventoryv1 "github.com/slipwayhq/slipway/gen/slipway/inventory/v1"
-	"github.com/slipwayhq/slipway/platform/grpcclient"
 )
 
-// enough is what the warehouse should have of everything that is ordered.
-const enough = 1_000_000
-
-// stockUp fills the warehouse of the inventory service.
-func stockUp(ctx context.Context, opts options) error {
-	conn, err := grpcclient.Dial(opts.client(opts.inventory))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return fill(ctx, conn)
+// shelf is where the warehouse keeps an article that only this run orders.
+type shelf struct {
+	sku           string
+	before, after *inventoryv1.Stock // after is nil if inventory did not say
 }
 
-// fill sees to it that nothing sells out: an article of which the warehouse has less than enough
-// free gets so much more.
-func fill(ctx context.Context, conn grpc.ClientConnInterface) error {
-	client := inventoryv1.NewInventoryServiceClient(conn)
+// fill puts goods of this run's own into the warehouse, if it may use it: enough of everything, and
+// nothing of what is sold out.
+func (s *shopper) fill(ctx context.Context) error {
+	if s.inventory == nil {
+		return nil
+	}
+	if err := s.setStock(ctx, soldOut, 0); err != nil {
+		return err
+	}
 	for _, w := range wares {
-		resp, err := client.GetStock(ctx, &inventoryv1.GetStockRequest{Skus: []string{w.sku}})
-		if err != nil {
-			return fmt.Errorf("look into the warehouse: %w", err)
-		}
-		set := &inventoryv1.SetStockRequest{Sku: w.sku, OnHand: enough}
-		if known := resp.GetStocks(); len(known) > 0 {
-			if known[0].GetOnHand()-known[0].GetReserved() >= enough/2 {
-				continue
-			}
-			set.OnHand += known[0].GetReserved()
-		}
-		if _, err := client.SetStock(ctx, set); err != nil {
-			return fmt.Errorf("fill the warehouse: %w", err)
+		if err := s.setStock(ctx, w, int64(s.opts.orders)*mostOfOne); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (s *shopper) setStock(ctx context.Context, w ware, pieces int64) error {
+	request := &inventoryv1.SetStockRequest{Sku: s.wishes.sku(w), OnHand: pieces}
+	var stock *inventoryv1.Stock
+	err := s.call(ctx, func(ctx context.Context) error {
+		response, err := s.inventory.SetStock(ctx, request)
+		stock = response.GetStock()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("fill the warehouse at %s: %w", s.opts.inventory, err)
+	}
+	s.shelves = append(s.shelves, &shelf{sku: request.GetSku(), before: stock})
+	return nil
+}
+
+// takeStock looks what is on the shelves.
+func (s *shopper) takeStock(ctx context.Context) {
+	request := &inventoryv1.GetStockRequest{}
+	for _, shelf := range s.shelves {
+		request.Skus = append(request.Skus, shelf.sku)
+	}
+	var found []*inventoryv1.Stock
+	_ = s.call(ctx, func(ctx context.Context) error { // a shelf that nobody saw is reported
+		response, err := s.inventory.GetStock(ctx, request)
+		found = response.GetStocks()
+		return err
+	})
+	for _, shelf := range s.shelves {
+		shelf.after = nil
+		for _, stock := range found {
+			if stock.GetSku() == shelf.sku {
+				shelf.after = stock
+			}
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"buf.build/go/protovalidate"
@@ -12,7 +14,7 @@ import (
 
 func TestWishlist_wish(t *testing.T) {
 	t.Parallel()
-	list := wishlist{run: "a", seed: 1, repeat: 0.1, cancel: 0.2}
+	list := wishlist{run: "a", seed: 1, shares: shares{repeat: 0.1, cancel: 0.2, declined: 0.1, unclear: 0.05, soldOut: 0.1}}
 
 	t.Run("every wish is a valid request", func(t *testing.T) {
 		t.Parallel()
@@ -23,8 +25,8 @@ func TestWishlist_wish(t *testing.T) {
 
 	t.Run("wishes are varied", func(t *testing.T) {
 		t.Parallel()
-		keys, customers, currencies, sizes, skus := set{}, set{}, set{}, set{}, set{}
-		repeated, atOnce, cancelled := 0, 0, 0
+		keys, customers, currencies, sizes, skus, cards := set{}, set{}, set{}, set{}, set{}, set{}
+		repeated, atOnce, cancelled, declined, unclear, missing := 0, 0, 0, 0, 0, 0
 		for i := range 1000 {
 			w := list.wish(i)
 			keys[w.request.GetIdempotencyKey()] = true
@@ -37,15 +39,39 @@ func TestWishlist_wish(t *testing.T) {
 			repeated += one(w.repeat)
 			atOnce += one(w.atOnce)
 			cancelled += one(w.cancel)
+			card, last := w.request.GetCardToken(), w.request.GetItems()[len(w.request.GetItems())-1]
+			cards[card] = true
+			isDeclined, isMissing := slices.Contains(declinedCards, card), last.GetSku() == soldOut.sku
+			declined += one(isDeclined)
+			unclear += one(slices.Contains(unclearCards, card))
+			missing += one(isMissing)
+			require.Equal(t, isDeclined || isMissing, w.refused != "")
 		}
 		require.Len(t, keys, 1000)
 		require.Len(t, customers, 40)
 		require.Equal(t, set{"EUR": true, "USD": true, "JPY": true}, currencies)
-		require.Equal(t, set{"1": true, "2": true, "3": true, "4": true, "5": true}, sizes)
-		require.Len(t, skus, len(wares))
+		require.Equal(t, set{"1": true, "2": true, "3": true, "4": true, "5": true, "6": true}, sizes)
+		require.Len(t, skus, len(wares)+1)
+		require.Len(t, cards, len(declinedCards)+len(unclearCards)+1)
 		require.InDelta(t, 100, repeated, 30)
 		require.InDelta(t, 50, atOnce, 25)
 		require.InDelta(t, 200, cancelled, 40)
+		require.InDelta(t, 100, declined, 30)
+		require.InDelta(t, 50, unclear, 25)
+		require.InDelta(t, 100, missing, 30)
+	})
+
+	t.Run("goods of its own have the name of the run", func(t *testing.T) {
+		t.Parallel()
+		own := list
+		own.run, own.ownGoods = "1a2b3c4d", true
+		for i := range 1000 {
+			request := own.wish(i).request
+			require.NoError(t, protovalidate.Validate(request))
+			for _, item := range request.GetItems() {
+				require.True(t, strings.HasSuffix(item.GetSku(), "-1A2B3C4D"))
+			}
+		}
 	})
 
 	t.Run("a seed gives the same goods, a run its own keys and customers", func(t *testing.T) {
