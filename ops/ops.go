@@ -7,5 +7,5 @@ import "embed"
 
 // FS holds the files of this folder under their paths in it.
 //
-//go:embed */*.yml */*/*.yml
+//go:embed */*.yml */*/*.yml runbooks/*.md
 var FS embed.FS
