@@ -207,7 +207,7 @@ func TestOperator_pauseStatusAndBlockers(t *testing.T) {
 	s := &sink{}
 	cfg := quick()
 	cfg.Holder = "replica-1"
-	relay, _, _ := start(t, pool, s, cfg)
+	relay, reg, _ := start(t, pool, s, cfg)
 	operator := outbox.NewOperator(pool)
 	add(t, ctx, pool, event("a", 1))
 	eventually(t, func() bool { return s.count() == 1 })
@@ -231,6 +231,8 @@ func TestOperator_pauseStatusAndBlockers(t *testing.T) {
 	require.Positive(t, status.Sinks[0].OldestUnsent)
 	require.Equal(t, "current", status.Children[0].State)
 	require.Equal(t, 1, s.count())
+	eventually(t, func() bool { return value(t, reg, "outbox_unsent_events_total") == 3 }, "alerts see what waits")
+	require.Positive(t, value(t, reg, "outbox_oldest_unsent_seconds"))
 
 	writer := begin(t, pool)
 	eventually(t, func() bool {

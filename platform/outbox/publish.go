@@ -27,12 +27,8 @@ func (t *term) publish(soft, hard context.Context) error {
 	for soft.Err() == nil {
 		wanted := *t.wanted.Load()
 		if wanted.paused {
-			if err := t.store(hard, nil); err != nil {
+			if err := t.hold(soft, hard); err != nil {
 				return quiet(hard, err)
-			}
-			select {
-			case <-soft.Done():
-			case <-t.control:
 			}
 			continue
 		}
@@ -47,9 +43,36 @@ func (t *term) publish(soft, hard context.Context) error {
 	return quiet(hard, t.store(hard, nil))
 }
 
+// hold waits while the sink is paused. It looks at what is next, so that metrics tell
+// how many events wait and for how long.
+func (t *term) hold(soft, hard context.Context) error {
+	if err := t.store(hard, nil); err != nil {
+		return err
+	}
+	next := t.chunks
+	if t.held != nil {
+		next = nil
+	}
+	select {
+	case c := <-next:
+		if len(c.events) == 0 { // only a position
+			return t.settle(soft, hard, c)
+		}
+		t.held = &c
+		t.m.pending(c.events)
+	case <-soft.Done():
+	case <-t.control:
+	}
+	return nil
+}
+
 // turn settles the next chunk, or stores the position when that is due. If there is
 // other work it does not wait.
 func (t *term) turn(soft, hard context.Context, busy bool) error {
+	if c := t.held; c != nil {
+		t.held = nil
+		return t.settle(soft, hard, *c)
+	}
 	var other <-chan struct{}
 	if busy {
 		other = closed

@@ -32,6 +32,7 @@ type term struct {
 	measure  chan struct{} // the backlog has to be counted
 	parked   map[aggregate]bool
 	owed     owed
+	held     *chunk        // what is next, while the sink is paused
 	finished chan struct{} // the publishing loop has ended
 	onDisk   string        // the snapshot whose events survive a crash
 }
