@@ -46,6 +46,20 @@ func TestCompose(t *testing.T) {
 		}
 	})
 
+	t.Run("gives the containers files that are there", func(t *testing.T) {
+		t.Parallel()
+		for name, s := range services {
+			volumes, _ := s.(tree)["volumes"].([]any)
+			for _, v := range volumes {
+				source, _, _ := strings.Cut(v.(string), ":")
+				if strings.HasPrefix(source, ".") {
+					_, err := os.Stat(filepath.Join("compose", source))
+					require.NoError(t, err, name)
+				}
+			}
+		}
+	})
+
 	t.Run("scrapes every job of Prometheus", func(t *testing.T) {
 		t.Parallel()
 		for _, job := range documents(t, "prometheus/prometheus.yml")[0]["scrape_configs"].([]any) {
