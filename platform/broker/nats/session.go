@@ -36,8 +36,8 @@ type session struct {
 	last uint64 // delivery
 }
 
-// run consumes until ctx ends or something is wrong.
-func (s *Subscriber) run(ctx context.Context, sub broker.Subscription, handle broker.Handler) error {
+// run consumes until ctx ends or something is wrong. It calls begun when messages can come.
+func (s *Subscriber) run(ctx context.Context, sub broker.Subscription, begun func(), handle broker.Handler) error {
 	reconnects := s.conn.nc.Stats().Reconnects
 	stream, consumer, err := s.consumer(ctx, sub)
 	if err != nil {
@@ -53,6 +53,7 @@ func (s *Subscriber) run(ctx context.Context, sub broker.Subscription, handle br
 	if err != nil {
 		return fmt.Errorf("pull messages: %w", err)
 	}
+	begun()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	n := &session{

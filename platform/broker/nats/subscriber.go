@@ -47,16 +47,17 @@ func (s *Subscriber) Subscribe(ctx context.Context, sub broker.Subscription, han
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	log := s.conn.log.With(zap.String("consumer", sub.Name))
+	complaints := complaints{log: log}
 	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
 		began := time.Now()
-		err := s.run(ctx, sub, handle)
+		err := s.run(ctx, sub, complaints.over, handle)
 		switch {
 		case ctx.Err() != nil:
 			continue
 		case errors.Is(err, errTaken):
 			log.Info("begins again with what is not settled", zap.Error(err))
 		default:
-			log.Warn("interrupted, trying again", zap.Error(err))
+			complaints.warn("interrupted, trying again", err)
 		}
 		if time.Since(began) > 10*time.Second {
 			pause = 50 * time.Millisecond
