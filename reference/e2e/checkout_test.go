@@ -1,10 +1,14 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -239,4 +243,53 @@ func (s *shop) strike(t *testing.T, every time.Duration, stop <-chan struct{}, k
 		victim.start(t)
 		kills.Add(1)
 	}
+}
+
+// The shopper, which sees no more than a customer and the services' own APIs, finds money and stock in
+// order although processes of every service are killed while it shops, and says the same as the databases.
+func TestShopper_auditsTheWholeSystem(t *testing.T) {
+	t.Parallel()
+	const orders = 150
+	s := openShop(t, 2, nil)
+	shopper := exec.Command(filepath.Join(binaries, "shopper"), "--addr", s.groups["order"].front.addr(),
+		"--payment", s.groups["payment"].front.addr(), "--inventory", s.groups["inventory"].front.addr(),
+		"--orders", strconv.Itoa(orders), "--rate", "20", "--unclear", "0.05", "--wait", "90s", "--retries", "30", "--output", "json")
+	var out, stderr bytes.Buffer
+	shopper.Stdout, shopper.Stderr = &out, &stderr
+	require.NoError(t, shopper.Start())
+	done := make(chan error, 1)
+	go func() { done <- shopper.Wait() }()
+	t.Cleanup(func() { _ = shopper.Process.Kill() })
+
+	count := func(service, query string) (n int) {
+		require.NoError(t, s.groups[service].db.QueryRow(t.Context(), query).Scan(&n))
+		return n
+	}
+	stop, killer := make(chan struct{}), sync.WaitGroup{}
+	var kills, pauses atomic.Int64
+	killer.Go(func() { s.strike(t, time.Second, stop, &kills, &pauses) })
+	placed := assert.Eventually(t, func() bool { return count("order", "SELECT count(*) FROM orders") == orders },
+		3*patience, 50*time.Millisecond, "the shopper makes no progress")
+	close(stop)
+	killer.Wait()
+	require.True(t, placed, stderr.String())
+	require.Positive(t, kills.Load())
+	select {
+	case err := <-done:
+		require.NoError(t, err, "%s\n%s", &out, &stderr)
+	case <-time.After(5 * patience):
+		require.Fail(t, "the shopper does not end", stderr.String())
+	}
+	var summary struct {
+		States     map[string]int
+		Invariants []struct{ N int }
+	}
+	require.NoError(t, json.Unmarshal(out.Bytes(), &summary))
+	require.Len(t, summary.Invariants, 8)
+	for _, i := range summary.Invariants {
+		require.Positive(t, i.N)
+	}
+	require.Equal(t, summary.States["CONFIRMED"], count("payment", "SELECT count(*) FROM payments WHERE status = 'CAPTURED'"))
+	require.Equal(t, orders, summary.States["CONFIRMED"]+summary.States["CANCELLED"])
+	t.Logf("%v, %d kills, %d pauses", summary.States, kills.Load(), pauses.Load())
 }
