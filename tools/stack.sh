@@ -10,7 +10,7 @@ mkdir -p .bin/.keys .cache
 
 # build FOLDER FLAGS PACKAGE...: each package becomes the program of its last element.
 build() {
-  local folder=tools/$1 flags=$2 name=$1 key started=$SECONDS package programs=()
+  local folder=tools/$1 flags=$2 name=$1 key started=$SECONDS package out programs=()
   shift 2
   for package in "$@"; do
     [ "$package" = . ] && programs+=("$name") || programs+=("${package##*/}")
