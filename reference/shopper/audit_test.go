@@ -17,7 +17,7 @@ func auditedRun(t *testing.T, back *office, faulty faults, change func(*options)
 	faulty.settle = true
 	fake := &fakeService{faults: faulty, office: back}
 	s := shopperAt(t, fake, func(o *options) {
-		o.payment, o.inventory, o.wait = o.addr, o.addr, patience
+		o.payment, o.inventory, o.wait = o.addr, o.addr, time.Hour
 		o.shares = shares{repeat: 0.1, cancel: 0.2, declined: 0.2, unclear: 0.1, soldOut: 0.2}
 		if change != nil {
 			change(o)
