@@ -49,6 +49,10 @@ lint: .bin/golangci-lint .bin/buf proto-deps ## Lint the Go code and the API def
 	.bin/buf lint
 	.bin/buf format --diff --exit-code proto
 
+.PHONY: mutate-rules
+mutate-rules: ## Break the alert rules in every known way and demand that their tests notice (ARGS="-rule OutboxStalled")
+	go run ./ops/internal/mutate $(ARGS)
+
 .PHONY: breaking
 breaking: .bin/buf proto-deps ## Compare the API definitions with the merge base (BASE=origin/main)
 	tools/buf-breaking.sh
