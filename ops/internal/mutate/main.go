@@ -20,7 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/slipwayhq/slipway/ops/internal/rules"
+	"github.com/slipwayhq/slipway/ops/rules"
 )
 
 func main() {

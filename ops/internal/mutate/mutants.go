@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/slipwayhq/slipway/ops/internal/rules"
+	"github.com/slipwayhq/slipway/ops/rules"
 )
 
 // mutant is a rule with one thing wrong.

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/slipwayhq/slipway/ops"
-	"github.com/slipwayhq/slipway/ops/internal/rules"
+	"github.com/slipwayhq/slipway/ops/rules"
 )
 
 func texts(expr string) []string {
