@@ -31,19 +31,17 @@ func readRules(t *testing.T, pattern string) []rules.File {
 	return files
 }
 
-// forEachTool runs a test with every version of a program that is here.
-func forEachTool(t *testing.T, name string, test func(t *testing.T, tool string)) {
+// tools finds every version of a program that is here, by where it is. Without one it skips the test.
+func tools(t *testing.T, name string) map[string]string {
 	t.Helper()
-	tools := rules.Tools("..", name)
-	if len(tools) == 0 {
+	found := map[string]string{}
+	for _, tool := range rules.Tools("..", name) {
+		found[path.Dir(tool)] = tool
+	}
+	if len(found) == 0 {
 		t.Skipf("no %s on this machine: install Prometheus and Alertmanager, or build them with: make stack", name)
 	}
-	for _, tool := range tools {
-		t.Run(path.Base(path.Dir(tool)), func(t *testing.T) {
-			t.Parallel()
-			test(t, tool)
-		})
-	}
+	return found
 }
 
 func newTester(t *testing.T, promtool string, files []rules.File) *rules.Tester {
@@ -56,11 +54,14 @@ func newTester(t *testing.T, promtool string, files []rules.File) *rules.Tester 
 func TestRules_pass(t *testing.T) {
 	t.Parallel()
 	files := readRules(t, "prometheus/rules/*.yml")
-	forEachTool(t, "promtool", func(t *testing.T, tool string) {
-		passed, said, err := newTester(t, tool, files).Test(t.Context())
-		require.NoError(t, err)
-		require.True(t, passed, said)
-	})
+	for name, tool := range tools(t, "promtool") {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			passed, said, err := newTester(t, tool, files).Test(t.Context())
+			require.NoError(t, err)
+			require.True(t, passed, said)
+		})
+	}
 }
 
 // The expressions that these alerts are published with elsewhere, in place of ours.
@@ -69,18 +70,21 @@ func TestRules_publishedFail(t *testing.T) {
 	files := readRules(t, "prometheus/rules/*.yml")
 	published := rules.Alerts(readRules(t, "prometheus/published.yml"))
 	require.Len(t, published, 6)
-	forEachTool(t, "promtool", func(t *testing.T, tool string) {
-		tester := newTester(t, tool, files)
-		for _, p := range published {
-			at := slices.IndexFunc(files, func(f rules.File) bool { return f.Has(p.Alert) })
-			require.GreaterOrEqual(t, at, 0, p.Alert)
-			said := testWith(t, tester, files[at], p.Alert, func(r *rules.Rule) {
-				require.Equal(t, p.For, r.For, "%s waits as published", p.Alert)
-				r.Expr, r.KeepFiringFor = p.Expr, ""
-			})
-			require.Contains(t, said, "FAILED", "%s: %s", p.Alert, said)
-		}
-	})
+	for name, tool := range tools(t, "promtool") {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tester := newTester(t, tool, files)
+			for _, p := range published {
+				at := slices.IndexFunc(files, func(f rules.File) bool { return f.Has(p.Alert) })
+				require.GreaterOrEqual(t, at, 0, p.Alert)
+				said := testWith(t, tester, files[at], p.Alert, func(r *rules.Rule) {
+					require.Equal(t, p.For, r.For, "%s waits as published", p.Alert)
+					r.Expr, r.KeepFiringFor = p.Expr, ""
+				})
+				require.Contains(t, said, "FAILED", "%s: %s", p.Alert, said)
+			}
+		})
+	}
 }
 
 // testWith demands that the tests of an alert fail once it is changed.
