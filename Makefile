@@ -93,7 +93,7 @@ bench-saga: ## Compare sagas with their peers: speed, undoing, recovery, waiting
 ## Prepare
 
 .PHONY: servers
-servers: ## Install PostgreSQL and Redis if neither they nor Docker are there
+servers: ## Install PostgreSQL, Redis and the tools that test alerts, where they are missing
 	@tools/servers.sh
 
 .PHONY: tools

@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
-# Makes sure that tests find PostgreSQL and Redis: local binaries, or Docker for testcontainers.
-# Installs Debian's packages when it may (root and apt-get); says what to do otherwise.
+# Makes sure that tests find PostgreSQL and Redis (local binaries, or Docker for testcontainers), and the
+# tools that test alerts (built by make stack, or the system's). Installs Debian's packages when it may
+# (root and apt-get); says what to do otherwise.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null; }
 has_redis() { command -v redis-server >/dev/null; }
 has_docker() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
+has_tool() { [ -x ".bin/$1" ] || command -v "$1" >/dev/null; }
 
-missing=()
-has_postgres || missing+=(postgresql)
-has_redis || missing+=(redis-server)
-if [ ${#missing[@]} -eq 0 ] || has_docker; then exit 0; fi
+servers=()
+has_postgres || servers+=(postgresql)
+has_redis || servers+=(redis-server)
+if [ ${#servers[@]} -gt 0 ] && has_docker; then servers=(); fi
+tools=()
+has_tool promtool || tools+=(prometheus)
+has_tool amtool || tools+=(prometheus-alertmanager)
+missing=(${servers[@]+"${servers[@]}"} ${tools[@]+"${tools[@]}"}) # bash 3 of macOS takes an empty list for unset
+if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "installing ${missing[*]} ..."
@@ -26,8 +34,16 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   exit 0
 fi
 
-echo "not found: ${missing[*]} and no Docker engine answers." >&2
-echo "Tests that need them will be skipped and listed. Install them with one of:" >&2
-echo "  Debian/Ubuntu: sudo apt-get install ${missing[*]}" >&2
-echo "  macOS:         brew install postgresql@16 redis" >&2
-echo "  or start Docker." >&2
+echo "Tests that need these will be skipped and listed." >&2
+if [ ${#servers[@]} -gt 0 ]; then
+  echo "not found: ${servers[*]} and no Docker engine answers. Install them with one of:" >&2
+  echo "  Debian/Ubuntu: sudo apt-get install ${servers[*]}" >&2
+  echo "  macOS:         brew install postgresql@16 redis" >&2
+  echo "  or start Docker." >&2
+fi
+if [ ${#tools[@]} -gt 0 ]; then
+  echo "not found, for tests of alerts: ${tools[*]}. Get them with one of:" >&2
+  echo "  make stack ARGS=\"prometheus alertmanager\"" >&2
+  echo "  Debian/Ubuntu: sudo apt-get install ${tools[*]}" >&2
+  echo "  macOS:         brew install prometheus alertmanager" >&2
+fi
