@@ -262,8 +262,8 @@ func TestShopper_auditsTheWholeSystem(t *testing.T) {
 	t.Cleanup(func() { _ = shopper.Process.Kill() })
 	giveUp := func(why string) { // its output is whole once it has ended
 		_ = shopper.Process.Kill()
-		<-done
-		require.Fail(t, why, stderr.String())
+		err := <-done
+		require.Fail(t, why, "%v\n%s", err, &stderr)
 	}
 
 	count := func(service, query string) (n int) {

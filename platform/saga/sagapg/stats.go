@@ -69,9 +69,10 @@ type stats struct {
 	instances *prometheus.Desc
 	oldest    *prometheus.Desc
 
-	mu     sync.Mutex
-	at     time.Time
-	latest reading
+	mu      sync.Mutex
+	at      time.Time
+	latest  reading
+	pending chan struct{} // closed when the database has answered; nil when it is not asked
 }
 
 // reading is one answer of the database.
@@ -81,8 +82,15 @@ type reading struct {
 	oldest    map[string]float64
 }
 
-// statsAge is for how long an answer is good enough.
-const statsAge = 5 * time.Second
+const (
+	// statsAge is for how long an answer is good enough, and how long the database may take for one.
+	statsAge = 5 * time.Second
+	// statsKept is for how long an answer is shown while there is no better one.
+	statsKept = 30 * time.Second
+	// statsPatience is how long a scrape waits for an answer. A database that hangs must not
+	// take all other metrics away with it.
+	statsPatience = 500 * time.Millisecond
+)
 
 func newStats(r *Runner) *stats {
 	return &stats{
@@ -106,19 +114,16 @@ func (s *stats) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.oldest
 }
 
-// Collect implements prometheus.Collector. While the database is away there are no values:
-// an old one would look like a healthy one.
+// Collect implements prometheus.Collector. When the database stays away there are no values:
+// old ones would look like healthy ones.
 func (s *stats) Collect(ch chan<- prometheus.Metric) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.at) > statsAge {
-		ctx, cancel := context.WithTimeout(context.Background(), statsAge)
-		defer cancel()
-		latest, err := s.read(ctx)
-		if err != nil {
-			return
-		}
-		s.at, s.latest = time.Now(), latest
+		s.refresh()
+	}
+	if time.Since(s.at) > statsKept {
+		return
 	}
 	for _, name := range s.names() {
 		total := 0.0
@@ -133,6 +138,34 @@ func (s *stats) Collect(ch chan<- prometheus.Metric) {
 				name, state.String())
 		}
 		ch <- prometheus.MustNewConstMetric(s.oldest, prometheus.GaugeValue, s.latest.oldest[name], name)
+	}
+}
+
+// refresh asks the database, or joins who asks it already, and waits for the answer with mu
+// released.
+func (s *stats) refresh() {
+	if s.pending == nil {
+		done := make(chan struct{})
+		s.pending = done
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), statsAge)
+			defer cancel()
+			latest, err := s.read(ctx)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if err == nil {
+				s.at, s.latest = time.Now(), latest
+			}
+			s.pending = nil
+			close(done)
+		}()
+	}
+	pending := s.pending
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-pending:
+	case <-time.After(statsPatience):
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/drill"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/inboxcmd"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/outboxcmd"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/sagacmd"
@@ -82,7 +83,7 @@ func (a *app) root() *cobra.Command {
   slipway dev             # run the project of this folder
   slipway migrate status  # what is in its databases`,
 		SilenceErrors: true, SilenceUsage: true,
-	}, a.dev(), a.migrate(), outboxcmd.New(a.env()), inboxcmd.New(a.env()), sagacmd.New(a.env()), a.doctor(), a.version())
+	}, a.dev(), a.migrate(), outboxcmd.New(a.env()), inboxcmd.New(a.env()), sagacmd.New(a.env()), drill.New(a.env()), a.doctor(), a.version())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(command.FlagError)
 	return root

@@ -317,13 +317,15 @@ func (r *instance) end(ctx context.Context) error {
 	return errors.Join(err, r.log.Close())
 }
 
-// Stop ends all components, side by side. When ctx is over it kills them.
+// Stop ends the collector, while what it sends to still takes it, then all others side by
+// side. When ctx is over it kills them.
 func (s *Stack) Stop(ctx context.Context) error {
+	first := s.StopComponent(ctx, Collector)
 	errs := make([]error, len(Components()))
 	var stopped sync.WaitGroup
 	for i, c := range Components() {
 		stopped.Go(func() { errs[i] = s.StopComponent(ctx, c) })
 	}
 	stopped.Wait()
-	return errors.Join(errs...)
+	return errors.Join(first, errors.Join(errs...))
 }

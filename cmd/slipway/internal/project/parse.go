@@ -96,7 +96,7 @@ func (d *decoder) project(file *ast.File) *Project {
 		root = file.Docs[0].Body
 	}
 	p := &Project{Dir: d.dir}
-	f := d.fields(root, "the file", "version", "services", "try")
+	f := d.fields(root, "the file", "version", "services", "try", "load")
 	if v, ok := f["version"]; !ok {
 		d.problem(root, "version is missing: write version: 1")
 	} else if n := d.integer(v, "version"); n != 1 && n != invalid {
@@ -110,23 +110,30 @@ func (d *decoder) project(file *ast.File) *Project {
 	if list, ok := f["try"]; ok {
 		p.Try = d.commands(list, p)
 	}
+	if load, ok := f["load"]; ok {
+		p.Load = d.command(load, "load", p)
+	}
 	return p
 }
 
-// commands reads texts in which $NAME stands for the address of a service.
 func (d *decoder) commands(list ast.Node, p *Project) []string {
 	var commands []string
 	for _, item := range d.items(list, "try") {
-		command := d.text(item, "try")
-		os.Expand(command, func(name string) string {
-			if _, ok := p.Service(name); !ok {
-				d.problem(item, "try: $%s: there is no service %s", name, name)
-			}
-			return ""
-		})
-		commands = append(commands, command)
+		commands = append(commands, d.command(item, "try", p))
 	}
 	return commands
+}
+
+// command reads a text in which $NAME stands for the address of a service.
+func (d *decoder) command(item ast.Node, key string, p *Project) string {
+	command := d.text(item, key)
+	os.Expand(command, func(name string) string {
+		if _, ok := p.Service(name); !ok {
+			d.problem(item, "%s: $%s: there is no service %s", key, name, name)
+		}
+		return ""
+	})
+	return command
 }
 
 func (d *decoder) services(list ast.Node) []Service {

@@ -30,6 +30,9 @@ type Project struct {
 	// Try are commands for the closing summary of slipway dev. In them $NAME
 	// stands for the gRPC address of the service NAME.
 	Try []string
+	// Load is a command that places traffic until it is ended, for slipway drill; $NAME
+	// as in Try. Empty means none.
+	Load string
 }
 
 // Service is a program of the project.

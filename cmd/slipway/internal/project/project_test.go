@@ -108,7 +108,7 @@ services:
 try: [buy --from $shop]
 `, []string{
 			":1: version: want a whole number",
-			":2: the file: color is not known, choose from version, services, try",
+			":2: the file: color is not known, choose from version, services, try, load",
 			`:4: services[0].name: "Order" will not do: lower case letters, digits and -, at most 32, beginning with a letter`,
 			":5: services[0].package: ../order must be a path inside the project",
 			":6: services[0].migrations: there is no folder nowhere",

@@ -1,0 +1,190 @@
+package drill
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/ops"
+	"github.com/slipwayhq/slipway/ops/rules"
+)
+
+// An alert without a drill is one that has never fired.
+func TestDrills_coverEveryAlert(t *testing.T) {
+	t.Parallel()
+	files, err := rules.Read(ops.FS, "prometheus/rules/*.yml")
+	require.NoError(t, err)
+	var alerts []string
+	for _, r := range rules.Alerts(files) {
+		alerts = append(alerts, r.Alert)
+	}
+	slices.Sort(alerts)
+	require.Equal(t, slices.Compact(alerts), Alerts())
+
+	names := map[string]bool{}
+	for _, d := range Drills() {
+		require.False(t, names[d.Name], d.Name)
+		names[d.Name] = true
+		require.NotEmpty(t, d.Fault)
+		require.NotNil(t, d.inject)
+		for _, a := range slices.Concat(d.Alerts, d.Also, d.Silenced) {
+			require.Contains(t, alerts, a, d.Name)
+		}
+	}
+}
+
+func TestMitigation(t *testing.T) {
+	t.Parallel()
+	var without []string
+	for _, a := range Alerts() {
+		script, err := mitigation(a)
+		if err != nil {
+			require.ErrorIs(t, err, errNoCommands)
+			without = append(without, a)
+			continue
+		}
+		require.NotContains(t, script, "```")
+		require.NotContains(t, script, "kubectl", "what is for people on a cluster is not executed here")
+	}
+	require.Equal(t, []string{"TelemetryDropping", "Watchdog"}, without, "what is away is started again by whoever runs it")
+
+	script, err := mitigation("OutboxStalled")
+	require.NoError(t, err)
+	require.Equal(t, "slipway outbox resume --reason \"publishing again\"\n", script)
+	_, err = mitigation("Nothing")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestSystem_sh(t *testing.T) {
+	t.Parallel()
+	s := &System{
+		dir: t.TempDir(), environ: os.Environ(), metrics: prometheus{url: "http://127.0.0.1:9"},
+		about: []subject{{database: "postgres://one", pid: 11}, {database: "postgres://two", pid: 22}},
+	}
+	require.NoError(t, s.sh(t.Context(), `echo "$DATABASE_URL $SERVICE_PID $PROMETHEUS_URL" >>seen; command -v slipway >>seen`))
+	seen, err := os.ReadFile(filepath.Join(s.dir, "seen"))
+	require.NoError(t, err)
+	slipway := filepath.Join(s.dir, "path", "slipway") + "\n"
+	require.Equal(t, "postgres://one 11 http://127.0.0.1:9\n"+slipway+"postgres://two 22 http://127.0.0.1:9\n"+slipway, string(seen))
+	require.ErrorContains(t, s.sh(t.Context(), "echo it will not do >&2; false; echo never"), "commands of the runbook: exit status 1\nit will not do")
+}
+
+func TestFreeze(t *testing.T) {
+	t.Parallel()
+	_, err := freeze(1 << 30)
+	require.ErrorIs(t, err, syscall.ESRCH)
+	data := t.TempDir()
+	_, err = postmaster(data)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, os.Mkdir(filepath.Join(data, "data"), 0o755))
+	for text, want := range map[string]int{"4711\n/var/lib\n": 4711, "\n": 0, "1\n": 0, "-5\n": 0} {
+		require.NoError(t, os.WriteFile(filepath.Join(data, "data", "postmaster.pid"), []byte(text), 0o600))
+		pid, err := postmaster(data)
+		require.Equal(t, want, pid)
+		require.Equal(t, want == 0, err != nil, text)
+	}
+}
+
+func results() Result {
+	return Result{
+		Began: time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC), Took: 90 * time.Second, Scale: 60,
+		Outcomes: []Outcome{
+			{Drill: "outbox-paused", Fault: "paused", Alert: "OutboxBacklog", Fired: 14 * time.Second, Delivered: 15 * time.Second, Remedy: 20 * time.Second, Resolved: 6 * time.Second, Evidence: "a | b"},
+			{Drill: "callee-frozen", Fault: "frozen", Alert: "ServiceAbsent", Failed: "it <does> not fire\nat all"},
+			{Drill: "collector-away", Fault: "stopped", Alert: "TelemetryDropping", Skipped: "needs otelcol"},
+		},
+		Matrix: map[string][]string{"outbox-paused": {"OutboxBacklog", "SlowRequests"}, "callee-frozen": {"CircuitBreakerOpen", "ServiceAbsent", "TargetDown"}},
+	}
+}
+
+func TestResult_Markdown(t *testing.T) {
+	t.Parallel()
+	text := results().Markdown()
+	require.Contains(t, text, "| OutboxBacklog | paused | 14.0 s | 15.0 s | 6.0 s | a \\| b | ok |\n")
+	require.Contains(t, text, "| FAILED: it <does> not fire at all |\n")
+	require.Contains(t, text, "| skipped: needs otelcol |\n")
+	lines := map[string][]string{}
+	for line := range strings.Lines(text) {
+		cells := strings.Split(strings.Trim(line, "|\n "), " | ")
+		lines[cells[0]] = cells[1:]
+	}
+	mark := func(drill, alert string) string { return lines[drill][slices.Index(lines["fault"], alert)] }
+	require.Equal(t, "**x**", mark("outbox-paused", "OutboxBacklog"))
+	require.Equal(t, "**?**", mark("outbox-paused", "SlowRequests"))
+	require.Equal(t, ".", mark("outbox-paused", "OutboxStalled"))
+	require.Equal(t, "x", mark("callee-frozen", "CircuitBreakerOpen"))
+	require.Equal(t, "s", mark("callee-frozen", "TargetDown"))
+	require.NotContains(t, lines, "collector-away", "it was not run")
+}
+
+func TestResult_HTML(t *testing.T) {
+	t.Parallel()
+	text := results().HTML()
+	require.Equal(t, 4, strings.Count(text, "<rect "), "waiting, firing, delivered, mended")
+	require.Contains(t, text, "it &lt;does&gt; not fire")
+	d := xml.NewDecoder(strings.NewReader(text[strings.Index(text, "<svg"):strings.Index(text, "</html>")]))
+	for {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+	}
+}
+
+func TestResult_write(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := results()
+	require.True(t, r.Failed())
+	require.NoError(t, r.write(filepath.Join(dir, "drills.md"), filepath.Join(dir, "drills.xml")))
+	for _, name := range []string{"drills.md", "drills.html", "drills.xml"} {
+		require.FileExists(t, filepath.Join(dir, name))
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "drills.xml"))
+	require.NoError(t, err)
+	var s suite
+	require.NoError(t, xml.Unmarshal(text, &s))
+	require.Equal(t, []int{3, 1, 1}, []int{s.Tests, s.Failures, s.Skipped})
+	require.Equal(t, "ServiceAbsent", s.Cases[1].Name)
+	require.Contains(t, s.Cases[1].Failure.Text, "not fire")
+	require.ErrorIs(t, r.write(filepath.Join(dir, "no", "drills.md"), ""), fs.ErrNotExist)
+}
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	execute := func(args ...string) (string, error) {
+		var out strings.Builder
+		cmd := New(command.Env{Console: console.New(nil, &out, io.Discard, nil), Program: "slipway"})
+		cmd.SetArgs(args)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		err := cmd.Execute()
+		return out.String(), err
+	}
+	_, err := execute("NoSuchAlert")
+	require.ErrorAs(t, err, &command.UsageError{})
+	require.ErrorContains(t, err, "there is no drill for NoSuchAlert: choose from CircuitBreakerOpen, ")
+	_, err = execute("--time-scale", "0.5")
+	require.ErrorContains(t, err, "--time-scale 0.5: it cannot be below 1")
+
+	list, err := execute("--list")
+	require.NoError(t, err)
+	require.Len(t, strings.Split(strings.TrimSpace(list), "\n"), len(Drills()))
+	require.Contains(t, list, "poison           DeadLettersGrowing: a message that no consumer can read\n")
+
+	chosen, err := choose([]string{"OutboxStalled", "SagaStuck"})
+	require.NoError(t, err)
+	require.Len(t, chosen, 2)
+}

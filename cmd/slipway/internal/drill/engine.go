@@ -1,0 +1,370 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
+)
+
+// Config says what to drill. Project is required.
+type Config struct {
+	Project *project.Project
+	Program string
+	Environ []string
+	// Settings are added to the environment of the services: times that are too long for a
+	// drill.
+	Settings []string
+	// TimeScale divides what alerts wait for; 1 is real time.
+	TimeScale float64
+	// Progress is told what happens; it may be nil.
+	Progress func(format string, args ...any)
+}
+
+// Outcome is what became of one alert of a drill. Times are since the fault, or for
+// Resolved since the remedy.
+type Outcome struct {
+	Drill     string        `json:"drill"`
+	Fault     string        `json:"fault"`
+	Alert     string        `json:"alert"`
+	Fired     time.Duration `json:"fired"`
+	Delivered time.Duration `json:"delivered"`
+	Remedy    time.Duration `json:"remedy"` // since the fault
+	Resolved  time.Duration `json:"resolved"`
+	Evidence  string        `json:"evidence,omitempty"`
+	// Skipped says why the drill was not run, Failed what went wrong.
+	Skipped string `json:"skipped,omitempty"`
+	Failed  string `json:"failed,omitempty"`
+}
+
+// String is the line for standard output.
+func (o Outcome) String() string {
+	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+	switch {
+	case o.Skipped != "":
+		return fmt.Sprintf("drill %s skipped: %s", o.Alert, o.Skipped)
+	case o.Failed != "":
+		return fmt.Sprintf("drill %s FAILED: %s", o.Alert, o.Failed)
+	}
+	return fmt.Sprintf("drill %s fired=%s delivered=%s resolved=%s ok", o.Alert, seconds(o.Fired), seconds(o.Delivered), seconds(o.Resolved))
+}
+
+// OK tells whether the alert did what it must.
+func (o Outcome) OK() bool { return o.Failed == "" && o.Skipped == "" }
+
+// Result is what came of all drills.
+type Result struct {
+	Outcomes []Outcome `json:"outcomes"`
+	// Matrix has, for each drill, the alerts that came up while it ran.
+	Matrix map[string][]string `json:"matrix"`
+	Began  time.Time           `json:"began"`
+	Took   time.Duration       `json:"took"`
+	Scale  float64             `json:"time_scale"`
+}
+
+// Failed tells whether something went wrong.
+func (r Result) Failed() bool {
+	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Failed != "" })
+}
+
+// Run starts the system, runs the drills one after the other, each from a quiet system, and
+// removes everything. report gets each outcome as soon as it is known.
+func Run(ctx context.Context, cfg Config, drills []Drill, report func(Outcome)) (result Result, err error) {
+	result = Result{Matrix: map[string][]string{}, Began: time.Now(), Scale: cfg.TimeScale}
+	if cfg.Progress == nil {
+		cfg.Progress = func(string, ...any) {}
+	}
+	cfg.Progress("starting the system in quick motion: x %g", cfg.TimeScale)
+	s, err := startSystem(ctx, cfg)
+	if err != nil {
+		return result, err
+	}
+	defer func() {
+		err = errors.Join(err, s.stop(ctx))
+		result.Took = time.Since(result.Began)
+	}()
+	e := engine{Config: cfg, system: s, source: s.metrics, pager: s.pager, sh: s.sh}
+	for _, d := range drills {
+		var outcomes []Outcome
+		if missing := s.missing(d.Needs); missing != "" {
+			for _, a := range d.Alerts {
+				outcomes = append(outcomes, Outcome{Drill: d.Name, Fault: d.Fault, Alert: a, Skipped: "needs " + missing + " (make stack)"})
+			}
+		} else {
+			outcomes, result.Matrix[d.Name] = e.run(ctx, d)
+		}
+		for _, o := range outcomes {
+			report(o)
+		}
+		result.Outcomes = append(result.Outcomes, outcomes...)
+		if ctx.Err() != nil {
+			return result, fmt.Errorf("drills: %w", ctx.Err())
+		}
+	}
+	return result, nil
+}
+
+func (s *System) missing(needs []observe.Component) string {
+	for _, c := range needs {
+		if !s.env.Stack().Has(c) {
+			return string(c)
+		}
+	}
+	return ""
+}
+
+// source tells which alerts there are.
+type source interface {
+	alerts(ctx context.Context) ([]firing, error)
+}
+
+// engine runs drills on a system.
+type engine struct {
+	Config
+	system *System
+	source source
+	pager  *receiver
+	sh     func(ctx context.Context, script string) error
+}
+
+// watch is what is known of the alerts since a fault.
+type watch struct {
+	began    time.Time
+	before   map[string]bool // what was there already
+	outcomes map[string]*Outcome
+	seen     map[string]bool
+	active   map[string]bool // now
+	pending  map[string]bool // now
+}
+
+const (
+	// tick is how often Prometheus is asked.
+	tick = 200 * time.Millisecond
+	// within is how long an alert may take to fire, or to resolve.
+	within = 2 * time.Minute
+)
+
+// run rehearses one fault, and returns which alerts came up.
+func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []string) {
+	w := &watch{before: map[string]bool{}, outcomes: map[string]*Outcome{}, seen: map[string]bool{}}
+	for _, a := range d.Alerts {
+		w.outcomes[a] = &Outcome{Drill: d.Name, Fault: d.Fault, Alert: a}
+	}
+	if d.Within == 0 {
+		d.Within = within
+	}
+	err := e.rehearse(ctx, d, w)
+	for _, name := range slices.Sorted(maps.Keys(w.seen)) {
+		if w.before[name] {
+			continue // it is not of this fault
+		}
+		if seen = append(seen, name); !slices.Contains(slices.Concat(d.Alerts, d.Also, d.Silenced), name) {
+			err = errors.Join(err, fmt.Errorf("%s fired, which is not declared for this fault", name))
+		}
+	}
+	for _, a := range d.Alerts {
+		o := w.outcomes[a]
+		if err != nil {
+			o.Failed = err.Error()
+		}
+		outcomes = append(outcomes, *o)
+	}
+	return outcomes, seen
+}
+
+func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
+	e.Progress("%s: waiting until no alert is there", d.Name)
+	if err := e.quiet(ctx, d, w); err != nil {
+		return err
+	}
+	e.Progress("%s: %s", d.Name, d.Fault)
+	w.began, e.system.about = time.Now(), nil
+	heal, err := e.inject(ctx, d, w)
+	if heal != nil {
+		defer func() { err = errors.Join(err, heal(context.WithoutCancel(ctx))) }()
+	}
+	if err != nil {
+		return fmt.Errorf("put the fault in: %w", err)
+	}
+	if err := e.until(ctx, d, w, "fire and reach the pager", func() bool { return e.fired(d, w) }); err != nil {
+		return err
+	}
+	if err := e.silenced(d, w); err != nil {
+		return err
+	}
+	if err := e.follow(ctx, d, heal); err != nil {
+		return err
+	}
+	for _, o := range w.outcomes {
+		o.Remedy = time.Since(w.began)
+	}
+	return e.until(ctx, d, w, "resolve", func() bool { return e.resolved(d, w) })
+}
+
+// inject puts the fault in, which may take a while, and looks what comes of it already.
+func (e *engine) inject(ctx context.Context, d Drill, w *watch) (heal func(context.Context) error, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		heal, err = d.inject(ctx, e.system)
+	}()
+	for ticker := time.Tick(tick); ; {
+		select {
+		case <-done:
+			return heal, err
+		case <-ticker:
+			_ = e.look(ctx, w) // it is asked again soon
+		}
+	}
+}
+
+// quiet waits until none of the drill's alerts is there, and notes what else is.
+func (e *engine) quiet(ctx context.Context, d Drill, w *watch) error {
+	w.began = time.Now()
+	var calm time.Time
+	err := e.until(ctx, d, w, "fall silent before the fault", func() bool {
+		busy := d.by != nil && d.by(e.system) || w.active == nil
+		for name := range w.pending {
+			busy = busy || !slices.Contains(budget, name)
+		}
+		for name := range w.active {
+			busy = busy || !slices.Contains(budget, name) || slices.Contains(d.Alerts, name)
+		}
+		if busy {
+			calm = time.Time{}
+		} else if calm.IsZero() {
+			calm = time.Now()
+		}
+		return !calm.IsZero() && time.Since(calm) > 3*time.Second
+	})
+	w.before, w.seen = maps.Clone(w.active), map[string]bool{}
+	return err
+}
+
+// until asks Prometheus again and again.
+func (e *engine) until(ctx context.Context, d Drill, w *watch, what string, done func() bool) error {
+	ticker, since := time.NewTicker(tick), time.Now()
+	defer ticker.Stop()
+	for {
+		if err := e.look(ctx, w); err != nil && ctx.Err() == nil {
+			e.Progress("%v", err)
+		}
+		if done() {
+			return nil
+		}
+		if time.Since(since) > d.Within {
+			return fmt.Errorf("the alerts do not %s within %s: %s", what, d.Within, w)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// String lists what is there.
+func (w *watch) String() string {
+	if len(w.active) == 0 {
+		return "none is there"
+	}
+	return fmt.Sprint("there are ", slices.Sorted(maps.Keys(w.active)))
+}
+
+// look notes which alerts fire now.
+func (e *engine) look(ctx context.Context, w *watch) error {
+	all, err := e.source.alerts(ctx)
+	if err != nil {
+		return err
+	}
+	w.active, w.pending = map[string]bool{}, map[string]bool{}
+	for _, a := range all {
+		switch {
+		case a.Labels["severity"] == "none":
+			continue
+		case a.State != "firing":
+			w.pending[a.name()] = true
+			continue
+		}
+		w.active[a.name()], w.seen[a.name()] = true, true
+		if o := w.outcomes[a.name()]; o != nil && o.Fired == 0 {
+			o.Fired, o.Evidence = time.Since(w.began), a.String()
+		}
+	}
+	return nil
+}
+
+// fired tells whether all declared alerts have fired and were delivered.
+func (e *engine) fired(d Drill, w *watch) bool {
+	all := true
+	for name, o := range w.outcomes {
+		if d.by != nil && o.Fired == 0 && d.by(e.system) {
+			o.Fired, o.Delivered = time.Since(w.began), time.Since(w.began)
+			o.Evidence = "the heartbeat has stayed away for " + missedHeartbeats.String()
+		}
+		if at := e.pager.last(name).firing; o.Delivered == 0 && at.After(w.began) {
+			o.Delivered = at.Sub(w.began)
+		}
+		all = all && o.Fired != 0 && o.Delivered != 0
+	}
+	for _, name := range d.Silenced {
+		all = all && w.seen[name]
+	}
+	return all
+}
+
+// silenced looks that nobody was told what follows from what they were told.
+func (e *engine) silenced(d Drill, w *watch) error {
+	for _, name := range d.Silenced {
+		if e.pager.last(name).firing.After(w.began) {
+			return fmt.Errorf("%s was delivered, although %s says it all", name, d.Alerts[0])
+		}
+	}
+	return nil
+}
+
+// resolved tells whether all declared alerts are over and that was delivered too.
+func (e *engine) resolved(d Drill, w *watch) bool {
+	all := true
+	for name, o := range w.outcomes {
+		over := !w.active[name] && e.pager.last(name).resolved.After(w.began.Add(o.Remedy))
+		if d.by != nil {
+			over = !d.by(e.system)
+		}
+		if over && o.Resolved == 0 {
+			o.Resolved = max(time.Since(w.began)-o.Remedy, time.Millisecond)
+		}
+		all = all && over
+	}
+	return all
+}
+
+// follow does what the runbooks of the alerts say, one after the other. Where they are for
+// people on a cluster only, the fault is taken away.
+func (e *engine) follow(ctx context.Context, d Drill, heal func(context.Context) error) error {
+	followed := false
+	for _, alert := range d.Alerts {
+		script, err := mitigation(alert)
+		if errors.Is(err, errNoCommands) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.Progress("%s: following the runbook of %s", d.Name, alert)
+		if err := e.sh(ctx, script); err != nil {
+			return fmt.Errorf("runbook of %s: %w", alert, err)
+		}
+		followed = true
+	}
+	if !followed {
+		e.Progress("%s: taking the fault away", d.Name)
+		return heal(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world stands in for a system, its Prometheus and its Alertmanager: alerts fire five seconds after a fault,
+// and end two seconds after it.
+type world struct {
+	pager  *receiver
+	faulty bool
+	since  time.Time
+	shown  map[string]bool
+	// fires are the alerts that a fault causes; delivered those that reach the pager, default all.
+	fires, delivered []string
+	// always are there all the time.
+	always []string
+	// stays says that alerts outlive the fault.
+	stays  bool
+	failed error // of asking
+}
+
+func (w *world) set(faulty bool) { w.faulty, w.since = faulty, time.Now() }
+
+func (w *world) alerts(context.Context) (all []firing, err error) {
+	if w.failed != nil {
+		err, w.failed = w.failed, nil
+		return nil, err
+	}
+	names := slices.Clone(w.always)
+	age := time.Since(w.since)
+	if w.faulty && age > 5*time.Second || !w.faulty && !w.since.IsZero() && (age < 2*time.Second || w.stays) {
+		names = append(names, w.fires...)
+	}
+	for _, name := range w.fires {
+		if now := slices.Contains(names, name); now != w.shown[name] {
+			w.shown[name] = now
+			w.deliver(name, now)
+		}
+	}
+	for _, name := range names {
+		all = append(all, firing{State: "firing", Value: "7", Labels: map[string]string{"alertname": name, "service": "order", "severity": "page"}})
+	}
+	return append(all, firing{State: "firing", Labels: map[string]string{"alertname": "Watchdog", "severity": "none"}}), nil
+}
+
+func (w *world) deliver(name string, firing bool) {
+	if w.delivered != nil && !slices.Contains(w.delivered, name) {
+		return
+	}
+	notify(w.pager, "pager", name, map[bool]string{true: "firing", false: "resolved"}[firing])
+}
+
+func notify(to http.Handler, path, alert, status string) int {
+	body := fmt.Sprintf(`{"alerts": [{"status": %q, "labels": {"alertname": %q}}]}`, status, alert)
+	answer := httptest.NewRecorder()
+	to.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/"+path, strings.NewReader(body)))
+	return answer.Code
+}
+
+// rehearsal is a drill of SagaStuck, whose runbook mends it, in a world that a test can change.
+func rehearsal(change func(w *world, e *engine, d *Drill)) (outcomes []Outcome, seen []string, followed []string, healed bool) {
+	pager := &receiver{delivered: map[string]delivery{}}
+	w := &world{pager: pager, shown: map[string]bool{}, fires: []string{"SagaStuck"}}
+	e := &engine{Config: Config{Progress: func(string, ...any) {}}, system: &System{}, source: w, pager: pager}
+	e.sh = func(_ context.Context, script string) error {
+		followed = append(followed, script)
+		w.set(false)
+		return nil
+	}
+	d := Drill{Name: "saga", Fault: "a saga nobody runs", Alerts: []string{"SagaStuck"}, inject: func(context.Context, *System) (func(context.Context) error, error) {
+		w.set(true)
+		return func(context.Context) error {
+			healed = true
+			w.set(false)
+			return nil
+		}, nil
+	}}
+	change(w, e, &d)
+	outcomes, seen = e.run(context.Background(), d)
+	return outcomes, seen, followed, healed
+}
+
+func TestEngine_aDrillThatGoesWell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		outcomes, seen, followed, healed := rehearsal(func(w *world, _ *engine, _ *Drill) { w.failed = errors.New("Prometheus is busy") })
+		require.Len(t, outcomes, 1)
+		o := outcomes[0]
+		require.True(t, o.OK(), o.Failed)
+		require.True(t, healed)
+		require.Equal(t, []string{"SagaStuck"}, seen)
+		require.InDelta(t, 5, o.Fired.Seconds(), 0.5)
+		require.GreaterOrEqual(t, o.Delivered, o.Fired-tick)
+		require.InDelta(t, 2, o.Resolved.Seconds(), 0.5)
+		require.Equal(t, "SagaStuck{service=order} 7", o.Evidence)
+		require.Contains(t, followed[0], "slipway saga bulk")
+		require.Regexp(t, `^drill SagaStuck fired=5\.\ds delivered=5\.\ds resolved=2\.\ds ok$`, o.String())
+	})
+}
+
+// An engine that is content with anything proves nothing.
+func TestEngine_whatFailsADrill(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(w *world, e *engine, d *Drill)
+		want   string // empty for a drill that goes well
+	}{
+		"the alert never fires":   {func(w *world, _ *engine, _ *Drill) { w.fires = nil }, "do not fire and reach the pager within 2m0s: none is there"},
+		"another one fires":       {func(w *world, _ *engine, _ *Drill) { w.fires = []string{"Other"} }, "do not fire and reach the pager within 2m0s: there are [Other]"},
+		"it is not delivered":     {func(w *world, _ *engine, _ *Drill) { w.delivered = []string{} }, "do not fire and reach the pager"},
+		"it does not resolve":     {func(w *world, _ *engine, _ *Drill) { w.stays = true }, "do not resolve within 2m0s: there are [SagaStuck]"},
+		"it is there already":     {func(w *world, _ *engine, _ *Drill) { w.always = []string{"SagaStuck"} }, "do not fall silent before the fault"},
+		"one fires undeclared":    {func(w *world, _ *engine, _ *Drill) { w.fires = append(w.fires, "Other") }, "Other fired, which is not declared"},
+		"one fires as declared":   {func(w *world, _ *engine, d *Drill) { w.fires, d.Also = append(w.fires, "Other"), []string{"Other"} }, ""},
+		"an old one goes on":      {func(w *world, _ *engine, _ *Drill) { w.always = []string{"PlaceOrderBurnRateSlow"} }, ""},
+		"of two, one never fires": {func(_ *world, _ *engine, d *Drill) { d.Alerts = append(d.Alerts, "OutboxStalled") }, "do not fire"},
+		"two fire": {func(w *world, _ *engine, d *Drill) {
+			d.Alerts, w.fires = append(d.Alerts, "OutboxStalled"), append(w.fires, "OutboxStalled")
+		}, ""},
+		"what is silenced is not delivered": {func(w *world, _ *engine, d *Drill) {
+			w.fires, w.delivered, d.Silenced = append(w.fires, "TargetDown"), []string{"SagaStuck"}, []string{"TargetDown"}
+		}, ""},
+		"what is silenced is delivered": {func(w *world, _ *engine, d *Drill) {
+			w.fires, d.Silenced = append(w.fires, "TargetDown"), []string{"TargetDown"}
+		}, "TargetDown was delivered, although SagaStuck says it all"},
+		"what is silenced never fires": {func(_ *world, _ *engine, d *Drill) { d.Silenced = []string{"TargetDown"} }, "do not fire"},
+		"the runbook has no commands": {func(w *world, _ *engine, d *Drill) {
+			w.fires, d.Alerts = []string{"TelemetryDropping"}, []string{"TelemetryDropping"}
+		}, ""},
+		"the runbook does not help": {func(_ *world, e *engine, _ *Drill) { e.sh = func(context.Context, string) error { return nil } }, "do not resolve"},
+		"the runbook's command fails": {func(_ *world, e *engine, _ *Drill) {
+			e.sh = func(context.Context, string) error { return errors.New("exit status 1") }
+		}, "runbook of SagaStuck: exit status 1"},
+		"there is no runbook": {func(w *world, _ *engine, d *Drill) { w.fires, d.Alerts = []string{"Other"}, []string{"Other"} }, "read runbook of Other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				outcomes, _, _, healed := rehearsal(c.change)
+				for _, o := range outcomes {
+					if c.want == "" {
+						require.Empty(t, o.Failed)
+					} else {
+						require.Contains(t, o.Failed, c.want)
+						require.Contains(t, o.String(), "FAILED: ")
+					}
+				}
+				require.Equal(t, name != "it is there already", healed, "the fault is taken away whatever happens")
+			})
+		})
+	}
+}
+
+func TestEngine_aFaultThatCannotBePutIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		healed := false
+		outcomes, _, _, _ := rehearsal(func(_ *world, _ *engine, d *Drill) {
+			d.inject = func(context.Context, *System) (func(context.Context) error, error) {
+				return func(context.Context) error { healed = true; return nil }, errors.New("half of it is in")
+			}
+		})
+		require.Contains(t, outcomes[0].Failed, "put the fault in: half of it is in")
+		require.True(t, healed)
+	})
+}
+
+// What waits for the heartbeat tells that Alertmanager is away: it cannot say so itself.
+func TestEngine_theHeartbeatStaysAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		beating := true
+		outcomes, _, _, _ := rehearsal(func(w *world, e *engine, d *Drill) {
+			w.fires = nil
+			e.sh = nil
+			d.Alerts, d.by = []string{"Watchdog"}, func(*System) bool {
+				if beating {
+					require.Equal(t, http.StatusOK, notify(e.pager, heartbeatReceiver, "Watchdog", "firing"))
+				}
+				return e.pager.silence() > missedHeartbeats
+			}
+			d.inject = func(context.Context, *System) (func(context.Context) error, error) {
+				beating = false
+				return func(context.Context) error { beating = true; return nil }, nil
+			}
+		})
+		require.Empty(t, outcomes[0].Failed)
+		require.InDelta(t, missedHeartbeats.Seconds(), outcomes[0].Fired.Seconds(), 1)
+	})
+}
+
+func TestEngine_endsWhenItIsToldTo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pager := &receiver{delivered: map[string]delivery{}}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		e := &engine{Config: Config{Progress: func(string, ...any) {}}, system: &System{}, source: &world{pager: pager}, pager: pager}
+		healed := false
+		outcomes, _ := e.run(ctx, Drill{Name: "saga", Alerts: []string{"SagaStuck"}, inject: func(context.Context, *System) (func(context.Context) error, error) {
+			return func(ctx context.Context) error { healed = true; return ctx.Err() }, nil
+		}})
+		require.Equal(t, context.DeadlineExceeded.Error(), outcomes[0].Failed)
+		require.True(t, healed, "also when it is interrupted, with a context that still works")
+	})
+}
+
+func TestReceiver(t *testing.T) {
+	t.Parallel()
+	r, err := listen(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.close()) }()
+	require.Equal(t, http.StatusBadRequest, func() int {
+		answer := httptest.NewRecorder()
+		r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/pager", strings.NewReader("no JSON")))
+		return answer.Code
+	}())
+	require.Zero(t, r.last("SagaStuck"))
+	answer, err := http.Post(r.url+"/tickets", "application/json", strings.NewReader(`{"alerts": [{"status": "firing", "labels": {"alertname": "SagaStuck"}}]}`))
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	http.DefaultClient.CloseIdleConnections()
+	require.WithinDuration(t, time.Now(), r.last("SagaStuck").firing, time.Minute)
+	require.Zero(t, r.last("SagaStuck").resolved)
+	require.Equal(t, http.StatusOK, notify(r, "pager", "SagaStuck", "resolved"))
+	require.False(t, r.last("SagaStuck").resolved.IsZero())
+	require.Greater(t, r.silence(), time.Hour, "no heartbeat has come")
+}
