@@ -38,6 +38,11 @@ test: servers .bin/gotestsum ## Run every test; installs the servers it needs an
 test-stack: .bin/gotestsum ## Run the tests that need programs of make stack; prints what was left out
 	.bin/gotestsum --format pkgname -- -count=1 -timeout 10m $(ARGS) ./cmd/slipway/internal/observe ./ops/...
 
+.PHONY: drills
+drills: servers .bin/slipway ## Fire every alert for real, at sixty times the speed (ARGS="SagaStuck", ARGS=--list); reports in .cache/
+	@mkdir -p .cache
+	.bin/slipway drill --report .cache/drills.md --junit .cache/drills.xml $(ARGS)
+
 .PHONY: cover
 cover: servers ## Run the tests with coverage and print the share of each package
 	go test -cover ./... | grep -v 'no test files'

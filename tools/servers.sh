@@ -17,6 +17,7 @@ if [ ${#servers[@]} -gt 0 ] && has_docker; then servers=(); fi
 tools=()
 has_tool promtool || tools+=(prometheus)
 has_tool amtool || tools+=(prometheus-alertmanager)
+has_tool postgres_exporter || has_tool prometheus-postgres-exporter || tools+=(prometheus-postgres-exporter)
 missing=(${servers[@]+"${servers[@]}"} ${tools[@]+"${tools[@]}"}) # bash 3 of macOS takes an empty list for unset
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
@@ -43,7 +44,7 @@ if [ ${#servers[@]} -gt 0 ]; then
 fi
 if [ ${#tools[@]} -gt 0 ]; then
   echo "not found, for tests of alerts: ${tools[*]}. Get them with one of:" >&2
-  echo "  make stack ARGS=\"prometheus alertmanager\"" >&2
+  echo "  make stack ARGS=\"prometheus alertmanager postgres_exporter\"" >&2
   echo "  Debian/Ubuntu: sudo apt-get install ${tools[*]}" >&2
-  echo "  macOS:         brew install prometheus alertmanager" >&2
+  echo "  macOS:         brew install prometheus alertmanager postgres_exporter" >&2
 fi
