@@ -21,6 +21,9 @@
 // traces are gone before a collector could see them. With SamplingMode "tail" the service keeps
 // everything, whatever its callers decided, and the collector decides.
 //
+// What a request causes later, a message or a step of a saga, is a trace of its own that links to
+// the request's. In production it is kept if that was.
+//
 // With PublicEdge the sampled flag of a caller counts for nothing, and neither does its trace id:
 // whoever may choose one of the two may choose to be traced always.
 //

@@ -30,7 +30,7 @@ func newSampler(cfg Config, now func() time.Time) (sdktrace.Sampler, func() floa
 			sdktrace.WithRemoteParentSampled(s), sdktrace.WithRemoteParentNotSampled(s),
 		}
 	}
-	return requestCounter{sdktrace.ParentBased(ratio, remote...), ratio}, ratio.share, nil
+	return requestCounter{sdktrace.ParentBased(byLink{ratio}, remote...), ratio}, ratio.share, nil
 }
 
 // standardSampler returns the sampler that OTEL_TRACES_SAMPLER names and the share of new traces
@@ -73,6 +73,26 @@ func (s requestCounter) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Sam
 		s.ratio.request()
 	}
 	return s.Sampler.ShouldSample(p)
+}
+
+// byLink decides about a trace that follows from others as it was decided about those, so that a
+// request is kept with the messages and steps that it caused, or without them.
+type byLink struct {
+	sdktrace.Sampler
+}
+
+// ShouldSample implements [sdktrace.Sampler].
+func (s byLink) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	if len(p.Links) == 0 {
+		return s.Sampler.ShouldSample(p)
+	}
+	result := sdktrace.SamplingResult{Decision: sdktrace.Drop}
+	for _, l := range p.Links {
+		if l.SpanContext.IsSampled() {
+			result.Decision = sdktrace.RecordAndSample
+		}
+	}
+	return result
 }
 
 // byChance keeps the share of an adaptive sampler without looking at the trace id: at a public edge

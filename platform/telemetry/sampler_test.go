@@ -148,6 +148,29 @@ func TestSampler_shares(t *testing.T) {
 	}
 }
 
+// What a request causes later is kept with it, or not at all.
+func TestSampler_links(t *testing.T) {
+	t.Parallel()
+	for name, edge := range map[string]bool{"internal": false, "public edge": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, Config{Environment: Production, PublicEdge: edge})
+			kept := 0
+			for range 2_000 {
+				_, request := s.tracer.Start(context.Background(), "request")
+				_, step := s.tracer.Start(context.Background(), "step", trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: request.SpanContext()}))
+				require.NotEqual(t, request.SpanContext().TraceID(), step.SpanContext().TraceID())
+				require.Equal(t, request.SpanContext().IsSampled(), step.SpanContext().IsSampled())
+				if step.SpanContext().IsSampled() {
+					kept++
+				}
+			}
+			require.Positive(t, kept)
+			require.Less(t, kept, 2_000)
+		})
+	}
+}
+
 func TestSampler_publicEdge(t *testing.T) {
 	t.Parallel()
 	s := newService(t, Config{Environment: Production, PublicEdge: true})

@@ -156,13 +156,24 @@ func (n *run) deadline(c saga.Command) time.Time {
 	return n.instance.Deadline
 }
 
+// startSpan begins a trace for one call, linked to the one in which the saga was started: a
+// saga may take hours, and a trace of it would be slow however well all went.
+func (n *run) startSpan(ctx context.Context, v saga.Invocation, step string) (context.Context, trace.Span) {
+	name := n.def.plan.Name
+	options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithAttributes(
+		attribute.String("saga.name", name), attribute.String("saga.id", v.ID),
+		attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt))}
+	if origin := trace.SpanContextFromContext(ctx); origin.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: origin}))
+	}
+	return n.t.r.tracer.Start(ctx, "saga "+name+" "+step, options...)
+}
+
 // call makes one call.
 func (n *run) call(ctx context.Context, v saga.Invocation, deadline time.Time) result {
 	plan := n.def.plan
 	step := plan.StepName(v.Stage, v.Command)
-	ctx, span := n.t.r.tracer.Start(ctx, "saga "+plan.Name+" "+step, trace.WithAttributes(
-		attribute.String("saga.name", plan.Name), attribute.String("saga.id", v.ID),
-		attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt)))
+	ctx, span := n.startSpan(ctx, v, step)
 	defer span.End()
 	if !deadline.IsZero() {
 		var cancel context.CancelFunc

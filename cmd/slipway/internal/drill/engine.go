@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
@@ -89,6 +90,12 @@ func Run(ctx context.Context, cfg Config, drills []Drill, report func(Outcome)) 
 		result.Took = time.Since(result.Began)
 	}()
 	e := engine{Config: cfg, system: s, source: s.metrics, pager: s.pager, sh: s.sh}
+	note := func(outcomes []Outcome) {
+		for _, o := range outcomes {
+			report(o)
+		}
+		result.Outcomes = append(result.Outcomes, outcomes...)
+	}
 	for _, d := range drills {
 		var outcomes []Outcome
 		if missing := s.missing(d.Needs); missing != "" {
@@ -98,14 +105,12 @@ func Run(ctx context.Context, cfg Config, drills []Drill, report func(Outcome)) 
 		} else {
 			outcomes, result.Matrix[d.Name] = e.run(ctx, d)
 		}
-		for _, o := range outcomes {
-			report(o)
-		}
-		result.Outcomes = append(result.Outcomes, outcomes...)
+		note(outcomes)
 		if ctx.Err() != nil {
 			return result, fmt.Errorf("drills: %w", ctx.Err())
 		}
 	}
+	note(e.settle(ctx))
 	return result, nil
 }
 
@@ -130,6 +135,13 @@ type engine struct {
 	source source
 	pager  *receiver
 	sh     func(ctx context.Context, script string) error
+	// lasting are the drills with alerts that have not resolved yet.
+	lasting []lasting
+}
+
+type lasting struct {
+	drill Drill
+	watch *watch
 }
 
 // watch is what is known of the alerts since a fault.
@@ -167,14 +179,37 @@ func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []s
 			err = errors.Join(err, fmt.Errorf("%s fired, which is not declared for this fault", name))
 		}
 	}
+	if len(d.Lasting) > 0 && err == nil {
+		e.lasting = append(e.lasting, lasting{d, w})
+	}
 	for _, a := range d.Alerts {
-		o := w.outcomes[a]
-		if err != nil {
-			o.Failed = err.Error()
+		if err == nil && slices.Contains(d.Lasting, a) {
+			continue
 		}
-		outcomes = append(outcomes, *o)
+		outcomes = append(outcomes, w.outcome(a, err))
 	}
 	return outcomes, seen
+}
+
+// outcome returns what became of an alert of a drill that ended with err.
+func (w *watch) outcome(alert string, err error) Outcome {
+	o := w.outcomes[alert]
+	if err != nil {
+		o.Failed = err.Error()
+	}
+	return *o
+}
+
+// settle waits until the alerts with long windows have resolved too.
+func (e *engine) settle(ctx context.Context) (outcomes []Outcome) {
+	for _, l := range e.lasting {
+		e.Progress("%s: waiting until %s are over", l.drill.Name, strings.Join(l.drill.Lasting, ", "))
+		err := e.until(ctx, l.drill, l.watch, "resolve", func() bool { return e.resolved(l.drill, l.watch, l.drill.Lasting) })
+		for _, a := range l.drill.Lasting {
+			outcomes = append(outcomes, l.watch.outcome(a, err))
+		}
+	}
+	return outcomes
 }
 
 func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
@@ -203,7 +238,8 @@ func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
 	for _, o := range w.outcomes {
 		o.Remedy = time.Since(w.began)
 	}
-	return e.until(ctx, d, w, "resolve", func() bool { return e.resolved(d, w) })
+	soon := slices.DeleteFunc(slices.Clone(d.Alerts), func(a string) bool { return slices.Contains(d.Lasting, a) })
+	return e.until(ctx, d, w, "resolve", func() bool { return e.resolved(d, w, soon) })
 }
 
 // inject puts the fault in, which may take a while, and looks what comes of it already.
@@ -328,11 +364,13 @@ func (e *engine) silenced(d Drill, w *watch) error {
 	return nil
 }
 
-// resolved tells whether all declared alerts are over and that was delivered too.
-func (e *engine) resolved(d Drill, w *watch) bool {
+// resolved tells whether alerts are over and that was delivered too.
+func (e *engine) resolved(d Drill, w *watch, alerts []string) bool {
 	all := true
-	for name, o := range w.outcomes {
-		over := !w.active[name] && e.pager.last(name).resolved.After(w.began.Add(o.Remedy))
+	for _, name := range alerts {
+		o := w.outcomes[name]
+		last := e.pager.last(name)
+		over := !w.active[name] && last.resolved.After(last.firing)
 		if d.by != nil {
 			over = !d.by(e.system)
 		}

@@ -29,6 +29,8 @@ type world struct {
 	fires, delivered []string
 	// always are there all the time.
 	always []string
+	// last is how long alerts last after the fault, other than two seconds.
+	last map[string]time.Duration
 	// stays says that alerts outlive the fault.
 	stays  bool
 	failed error // of asking
@@ -43,8 +45,14 @@ func (w *world) alerts(context.Context) (all []firing, err error) {
 	}
 	names := slices.Clone(w.always)
 	age := time.Since(w.since)
-	if w.faulty && age > 5*time.Second || !w.faulty && !w.since.IsZero() && (age < 2*time.Second || w.stays) {
-		names = append(names, w.fires...)
+	for _, name := range w.fires {
+		last := 2 * time.Second
+		if longer, ok := w.last[name]; ok {
+			last = longer
+		}
+		if w.faulty && age > 5*time.Second || !w.faulty && w.shown[name] && (age < last || w.stays) {
+			names = append(names, name)
+		}
 	}
 	for _, name := range w.fires {
 		if now := slices.Contains(names, name); now != w.shown[name] {
@@ -146,6 +154,9 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 		"the runbook's command fails": {func(_ *world, e *engine, _ *Drill) {
 			e.sh = func(context.Context, string) error { return errors.New("exit status 1") }
 		}, "runbook of SagaStuck: exit status 1"},
+		"a long window is not waited for": {func(w *world, _ *engine, d *Drill) {
+			d.Alerts, d.Lasting, w.fires = append(d.Alerts, "PlaceOrderBurnRateTicket"), []string{"PlaceOrderBurnRateTicket"}, append(w.fires, "PlaceOrderBurnRateTicket")
+		}, ""},
 		"there is no runbook": {func(w *world, _ *engine, d *Drill) { w.fires, d.Alerts = []string{"Other"}, []string{"Other"} }, "read runbook of Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,6 +172,37 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 					}
 				}
 				require.Equal(t, name != "it is there already", healed, "the fault is taken away whatever happens")
+			})
+		})
+	}
+}
+
+// What has a window of hours is waited for when everything else is done.
+func TestEngine_settle(t *testing.T) {
+	t.Parallel()
+	const ticket = "PlaceOrderBurnRateTicket"
+	for name, within := range map[string]time.Duration{"it ends": 8 * time.Minute, "it does not end in time": 2 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var e *engine
+				outcomes, _, _, _ := rehearsal(func(w *world, of *engine, d *Drill) {
+					e = of
+					w.fires, w.last = []string{"SagaStuck", ticket}, map[string]time.Duration{ticket: 5 * time.Minute}
+					d.Alerts, d.Lasting, d.Within = w.fires, []string{ticket}, within
+				})
+				require.Len(t, outcomes, 1)
+				require.Equal(t, "SagaStuck", outcomes[0].Alert)
+				require.True(t, outcomes[0].OK(), outcomes[0].Failed)
+				settled := e.settle(t.Context())
+				require.Len(t, settled, 1)
+				require.Equal(t, ticket, settled[0].Alert)
+				if within < 5*time.Minute {
+					require.Contains(t, settled[0].Failed, "do not resolve within 2m0s")
+					return
+				}
+				require.True(t, settled[0].OK(), settled[0].Failed)
+				require.InDelta(t, 300, settled[0].Resolved.Seconds(), 5)
 			})
 		})
 	}
