@@ -37,6 +37,7 @@ test: servers .bin/gotestsum ## Run every test; installs the servers it needs an
 .PHONY: test-stack
 test-stack: .bin/gotestsum ## Run the tests that need programs of make stack; prints what was left out
 	.bin/gotestsum --format pkgname -- -count=1 -timeout 10m $(ARGS) ./cmd/slipway/internal/observe ./ops/...
+	.bin/gotestsum --format pkgname -- -count=1 -timeout 15m -run 'TestDashboards|TestTelemetry|TestGuide' ./reference/e2e
 
 .PHONY: drills
 drills: servers .bin/slipway ## Fire every alert for real, at sixty times the speed (ARGS="SagaStuck", ARGS=--list); reports in .cache/

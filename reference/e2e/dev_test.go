@@ -24,7 +24,10 @@ type devSystem struct {
 	// services maps a service's name to its gRPC address, components a component of the
 	// stack to its URL. What has no program on this machine is not among them.
 	services, components map[string]string
-	said                 lines
+	// admins and databases are those of the services.
+	admins, databases map[string]string
+	dir               string
+	said              lines
 }
 
 // lines is the output of a process.
@@ -51,14 +54,14 @@ func (l *lines) tail(n int) string {
 const maxOffset = 14_000
 
 // startDev runs the whole reference system as a user would, in a folder of its own.
-func startDev(t *testing.T) *devSystem {
+func startDev(t *testing.T, flags ...string) *devSystem {
 	t.Helper()
 	slipway := filepath.Join(binaries, "slipway")
 	out, err := exec.Command("go", "build", "-o", slipway, "../../cmd/slipway").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	dir := projectCopy(t)
 	for range 5 { // each time with other ports: those of the last may have been taken
-		if d := tryDev(t, slipway, dir); d != nil {
+		if d := tryDev(t, slipway, dir, flags); d != nil {
 			return d
 		}
 	}
@@ -67,9 +70,10 @@ func startDev(t *testing.T) *devSystem {
 }
 
 // tryDev returns nil when the command gives up.
-func tryDev(t *testing.T, slipway, dir string) *devSystem {
+func tryDev(t *testing.T, slipway, dir string, flags []string) *devSystem {
 	t.Helper()
-	cmd := exec.Command(slipway, "dev", "--observability", "--port-offset", strconv.Itoa(1000+rand.IntN(maxOffset-1000)))
+	args := []string{"dev", "--observability", "--port-offset", strconv.Itoa(1000 + rand.IntN(maxOffset-1000))}
+	cmd := exec.Command(slipway, append(args, flags...)...)
 	cmd.Dir = dir
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); !slices.Contains([]string{"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PWD"}, name) {
@@ -80,7 +84,9 @@ func tryDev(t *testing.T, slipway, dir string) *devSystem {
 	require.NoError(t, err)
 	cmd.Stderr = cmd.Stdout
 	require.NoError(t, cmd.Start())
-	d, exited := &devSystem{services: map[string]string{}, components: map[string]string{}}, make(chan struct{})
+	d, exited := &devSystem{
+		services: map[string]string{}, components: map[string]string{}, admins: map[string]string{}, databases: map[string]string{}, dir: dir,
+	}, make(chan struct{})
 	go func() {
 		defer close(exited)
 		_, _ = io.Copy(&d.said, out)
@@ -113,14 +119,17 @@ func (d *devSystem) read(file string) bool {
 	var state struct {
 		Phase    string
 		Servers  []struct{ Name, Addr string }
-		Services []struct{ Name, GRPC string }
+		Services []struct {
+			Name, GRPC, Admin string
+			DatabaseURL       string `json:"database_url"`
+		}
 	}
 	text, err := os.ReadFile(file)
 	if err != nil || json.Unmarshal(text, &state) != nil || state.Phase != "ready" {
 		return false
 	}
 	for _, s := range state.Services {
-		d.services[s.Name] = s.GRPC
+		d.services[s.Name], d.admins[s.Name], d.databases[s.Name] = s.GRPC, s.Admin, s.DatabaseURL
 	}
 	for _, s := range state.Servers {
 		d.components[s.Name] = s.Addr
@@ -134,8 +143,9 @@ func projectCopy(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	dir := filepath.Join(binaries, "project")
-	require.NoError(t, os.Mkdir(dir, 0o755))
+	dir, err := os.MkdirTemp(binaries, "project")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755))
 	require.NoError(t, os.Chmod(binaries, 0o755)) // PostgreSQL runs as another account when root runs the tests
 	for _, name := range []string{".bin", "go.mod", "go.sum", "slipway.yaml", "gen", "platform", "reference"} {
 		if _, err := os.Stat(filepath.Join(root, name)); err == nil {

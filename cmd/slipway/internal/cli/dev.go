@@ -16,6 +16,7 @@ import (
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/logview"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/timescale"
 )
 
 // devOptions are the flags of slipway dev.
@@ -23,6 +24,7 @@ type devOptions struct {
 	fresh, yes       bool
 	portOffset       int
 	observability    bool
+	timeScale        float64
 	detach, detached bool // detached marks the process that detach has started
 	logFormat        logview.Format
 }
@@ -46,6 +48,7 @@ Ctrl-C drains the services and stops the servers. A second Ctrl-C ends everythin
   slipway dev --fresh --yes       # with empty databases
   slipway dev --port-offset 100   # beside another one
   slipway dev --observability     # with metrics, alerts, logs and traces
+  slipway dev --observability --time-scale 60   # and alerts in seconds instead of minutes
   slipway dev --detach            # in the background, see status and stop`,
 	}, a.devStop(), a.devStatus())
 	f := cmd.Flags()
@@ -53,6 +56,7 @@ Ctrl-C drains the services and stops the servers. A second Ctrl-C ends everythin
 	f.BoolVar(&o.yes, "yes", false, "do not ask before wiping")
 	f.IntVar(&o.portOffset, "port-offset", 0, "add this to every port")
 	f.BoolVar(&o.observability, "observability", false, "run the observability stack too (make stack builds it)")
+	f.Float64Var(&o.timeScale, "time-scale", 1, "divide what alerts wait for, to see them sooner")
 	f.BoolVar(&o.detach, "detach", false, "start in the background and return when ready")
 	f.BoolVar(&o.detached, "detached", false, "")
 	f.Var(&o.logFormat, "log-format", "show the log for people, or as its raw lines")
@@ -70,6 +74,12 @@ func (a *app) runDev(o devOptions) error {
 	p, err := project.Open(".")
 	if err != nil {
 		return err
+	}
+	if o.timeScale < 1 {
+		return command.Usagef("--time-scale %g: it cannot be below 1", o.timeScale)
+	}
+	if o.timeScale > 1 && !o.observability {
+		return command.Usagef("--time-scale %g: there are no alerts without --observability", o.timeScale)
 	}
 	ports := devenv.Ports(p, a.environ, o.portOffset)
 	if o.observability {
@@ -95,6 +105,7 @@ func (a *app) runDev(o devOptions) error {
 		Project: p, Console: a.console, Environ: a.environ, Program: a.program,
 		PortOffset: o.portOffset, Fresh: o.fresh, LogFormat: o.logFormat, Detached: o.detached,
 		Observability: o.observability,
+		Transform:     func(name string, text []byte) ([]byte, error) { return timescale.File(name, text, o.timeScale) },
 	})
 }
 

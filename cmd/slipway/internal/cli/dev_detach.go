@@ -39,7 +39,7 @@ func (a *app) detach(p *project.Project, o devOptions) error {
 	}
 	cmd := exec.Command(self, "dev", "--detached", "--port-offset", strconv.Itoa(o.portOffset), "--log-format", string(o.logFormat))
 	if o.observability {
-		cmd.Args = append(cmd.Args, "--observability")
+		cmd.Args = append(cmd.Args, "--observability", fmt.Sprintf("--time-scale=%g", o.timeScale))
 	}
 	if o.fresh {
 		cmd.Args = append(cmd.Args, "--fresh", "--yes")

@@ -50,6 +50,11 @@ func Drills() []Drill {
 			Also: []string{"SagaStuck", "SagaCompensationFailed", "CircuitBreakerOpen", "OutboxStalled"}, inject: locked("order"),
 		},
 		{
+			Name: "database-frozen", Fault: "PostgreSQL is stopped in the middle of its work (SIGSTOP)",
+			Alerts: []string{"DependencyDown"},
+			Also:   slices.Concat(blocked, budget, []string{"SagaStuck", "SagaCompensationFailed", "OutboxStalled", "OutboxBacklog", "TargetDown"}), inject: frozenDatabase(),
+		},
+		{
 			Name: "outbox-paused", Fault: "the relay of order is paused and forgotten",
 			Alerts: []string{"OutboxBacklog", "OutboxStalled"}, inject: paused("order"),
 		},
@@ -87,11 +92,6 @@ func Drills() []Drill {
 			Name: "alerting-away", Fault: "Alertmanager is stopped",
 			Alerts: []string{"Watchdog"}, Also: []string{"TargetDown"}, inject: without(observe.Alertmanager),
 			by: func(s *System) bool { return s.pager.silence() > missedHeartbeats },
-		},
-		{
-			Name: "database-frozen", Fault: "PostgreSQL is stopped in the middle of its work (SIGSTOP)",
-			Alerts: []string{"DependencyDown"},
-			Also:   slices.Concat(blocked, budget, []string{"SagaStuck", "SagaCompensationFailed", "OutboxStalled", "OutboxBacklog", "TargetDown"}), inject: frozenDatabase(),
 		},
 		{
 			Name: "undo-blocked", Fault: "the tables of payment are locked by a session that hangs",
