@@ -327,6 +327,7 @@ func (c *customer) findMetrics(t *testing.T) {
 
 // loseCollector compares the same orders with the collector and without.
 func (c *customer) loseCollector(t *testing.T) {
+	t.Helper()
 	const n = 200
 	measure := func() time.Duration {
 		began := time.Now()
