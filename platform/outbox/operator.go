@@ -286,7 +286,7 @@ func (o *Operator) act(ctx context.Context, by By, action string, do func(tx pgx
 // missing says what to do when there are no tables.
 func missing(err error) error {
 	if postgres.SQLState(err) == undefinedTable {
-		return fmt.Errorf("this database has no outbox, or an older one: apply the migrations (slipway migrate up): %w", err)
+		return fmt.Errorf("this database has no outbox, or an older one: apply the migrations (slipway migrate up); or that of the fallback relay, whose events are in slipway.outbox and slipway.outbox_held: %w", err)
 	}
 	return err
 }
