@@ -137,6 +137,9 @@ type engine struct {
 	sh     func(ctx context.Context, script string) error
 	// lasting are the drills with alerts that have not resolved yet.
 	lasting []lasting
+	// burnt are the alerts of the error budget once a fault has touched it: their windows
+	// remember it, so that any of them may fire in any drill that follows.
+	burnt []string
 }
 
 type lasting struct {
@@ -175,9 +178,12 @@ func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []s
 		if w.before[name] {
 			continue // it is not of this fault
 		}
-		if seen = append(seen, name); !slices.Contains(slices.Concat(d.Alerts, d.Also, d.Silenced), name) {
+		if seen = append(seen, name); !slices.Contains(slices.Concat(d.Alerts, d.Also, d.Silenced, e.burnt), name) {
 			err = errors.Join(err, fmt.Errorf("%s fired, which is not declared for this fault", name))
 		}
+	}
+	if slices.Contains(slices.Concat(d.Alerts, d.Also), budget[0]) {
+		e.burnt = budget
 	}
 	if len(d.Lasting) > 0 && err == nil {
 		e.lasting = append(e.lasting, lasting{d, w})

@@ -177,6 +177,25 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 	}
 }
 
+// A window of hours remembers an earlier fault; one that burnt nothing gives no licence.
+func TestEngine_theErrorBudget(t *testing.T) {
+	t.Parallel()
+	for _, burnt := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			outcomes, _, _, _ := rehearsal(func(w *world, e *engine, d *Drill) {
+				first := *d
+				first.Also = []string{"PlaceOrderBurnRateSlow"}
+				if burnt {
+					first.Also = budget
+				}
+				_, _ = e.run(t.Context(), first)
+				w.fires = append(w.fires, "PlaceOrderBurnRateSlow")
+			})
+			require.Equal(t, burnt, outcomes[0].OK(), outcomes[0].Failed)
+		})
+	}
+}
+
 // What has a window of hours is waited for when everything else is done.
 func TestEngine_settle(t *testing.T) {
 	t.Parallel()

@@ -70,7 +70,7 @@ func (r Result) Markdown() string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n**x** fired as declared, x a consequence that was declared, s one that fired and was not delivered, **?** fired and was not declared, . did not fire.\n")
+	b.WriteString("\n**x** fired as declared, x a consequence that was declared, s one that fired and was not delivered, b one of the error budget that an earlier fault has burnt, **?** fired and was not declared, . did not fire.\n")
 	return b.String()
 }
 
@@ -84,6 +84,8 @@ func mark(d Drill, seen []string, alert string) string {
 		return "s"
 	case slices.Contains(d.Also, alert):
 		return "x"
+	case slices.Contains(budget, alert):
+		return "b"
 	default:
 		return "**?**"
 	}
