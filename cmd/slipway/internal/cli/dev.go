@@ -71,15 +71,15 @@ Ctrl-C drains the services and stops the servers. A second Ctrl-C ends everythin
 }
 
 func (a *app) runDev(o devOptions) error {
-	p, err := project.Open(".")
-	if err != nil {
-		return err
-	}
 	if o.timeScale < 1 {
 		return command.Usagef("--time-scale %g: it cannot be below 1", o.timeScale)
 	}
 	if o.timeScale > 1 && !o.observability {
 		return command.Usagef("--time-scale %g: there are no alerts without --observability", o.timeScale)
+	}
+	p, err := project.Open(".")
+	if err != nil {
+		return err
 	}
 	ports := devenv.Ports(p, a.environ, o.portOffset)
 	if o.observability {
