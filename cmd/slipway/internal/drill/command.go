@@ -106,8 +106,12 @@ func (o options) run(ctx context.Context, env command.Env, drills []Drill) error
 		}
 	}
 	env.Console.Notef("%d alerts drilled in %s, %d skipped", len(result.Outcomes)-skipped, result.Took.Round(1e9), skipped)
-	if result.Failed() || o.all && skipped > 0 {
-		return fmt.Errorf("drills failed, or were skipped with --require-all")
+	switch {
+	case result.Failed():
+		return errors.New("drills failed")
+	case o.all && skipped > 0:
+		return fmt.Errorf("%d drills were skipped, which --require-all does not allow", skipped)
+	default:
+		return nil
 	}
-	return nil
 }

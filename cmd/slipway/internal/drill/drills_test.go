@@ -17,6 +17,7 @@ import (
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/proc"
 	"github.com/slipwayhq/slipway/ops"
 	"github.com/slipwayhq/slipway/ops/rules"
 )
@@ -79,6 +80,37 @@ func TestSystem_sh(t *testing.T) {
 	slipway := filepath.Join(s.dir, "path", "slipway") + "\n"
 	require.Equal(t, "postgres://one 11 http://127.0.0.1:9\n"+slipway+"postgres://two 22 http://127.0.0.1:9\n"+slipway, string(seen))
 	require.ErrorContains(t, s.sh(t.Context(), "echo it will not do >&2; false; echo never"), "commands of the runbook: exit status 1\nit will not do")
+}
+
+// What a drill has left that was killed is gone with the next one; what runs is left alone.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	folder := func(name string) (dir string, records proc.Records) {
+		dir = filepath.Join(parent, name)
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, "run"), 0o755))
+		return dir, proc.Records{Dir: filepath.Join(dir, "run")}
+	}
+	left, records := folder("drill-left")
+	require.NoError(t, os.WriteFile(filepath.Join(left, "run", "lock"), nil, 0o600))
+	frozen, err := proc.Start(proc.Spec{Name: "inventory", Path: "/bin/sh", Args: []string{"-c", "sleep 600"}, Output: io.Discard}, proc.Records{Dir: t.TempDir()})
+	require.NoError(t, err)
+	_, err = records.Add("inventory", frozen.PID(), syscall.SIGTERM)
+	require.NoError(t, err)
+	_, err = freeze(frozen.PID())
+	require.NoError(t, err)
+
+	running, _ := folder("drill-running")
+	lock, err := proc.TakeLock(filepath.Join(running, "run", "lock"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lock.Release()) }()
+	starting, _ := folder("drill-starting")
+
+	require.NoError(t, sweep(parent))
+	require.NoDirExists(t, left)
+	require.DirExists(t, running)
+	require.DirExists(t, starting)
+	<-frozen.Done()
 }
 
 func TestFreeze(t *testing.T) {

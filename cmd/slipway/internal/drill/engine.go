@@ -30,17 +30,17 @@ type Config struct {
 // Outcome is what became of one alert of a drill. Times are since the fault, or for
 // Resolved since the remedy.
 type Outcome struct {
-	Drill     string        `json:"drill"`
-	Fault     string        `json:"fault"`
-	Alert     string        `json:"alert"`
-	Fired     time.Duration `json:"fired"`
-	Delivered time.Duration `json:"delivered"`
-	Remedy    time.Duration `json:"remedy"` // since the fault
-	Resolved  time.Duration `json:"resolved"`
-	Evidence  string        `json:"evidence,omitempty"`
+	Drill     string
+	Fault     string
+	Alert     string
+	Fired     time.Duration
+	Delivered time.Duration
+	Remedy    time.Duration // since the fault
+	Resolved  time.Duration
+	Evidence  string
 	// Skipped says why the drill was not run, Failed what went wrong.
-	Skipped string `json:"skipped,omitempty"`
-	Failed  string `json:"failed,omitempty"`
+	Skipped string
+	Failed  string
 }
 
 // String is the line for standard output.
@@ -60,12 +60,12 @@ func (o Outcome) OK() bool { return o.Failed == "" && o.Skipped == "" }
 
 // Result is what came of all drills.
 type Result struct {
-	Outcomes []Outcome `json:"outcomes"`
+	Outcomes []Outcome
 	// Matrix has, for each drill, the alerts that came up while it ran.
-	Matrix map[string][]string `json:"matrix"`
-	Began  time.Time           `json:"began"`
-	Took   time.Duration       `json:"took"`
-	Scale  float64             `json:"time_scale"`
+	Matrix map[string][]string
+	Began  time.Time
+	Took   time.Duration
+	Scale  float64
 }
 
 // Failed tells whether something went wrong.

@@ -211,7 +211,7 @@ func orphaned(service string) fault {
 		if err != nil {
 			return nil, fmt.Errorf("leave a saga: %w", err)
 		}
-		return func(context.Context) error { return nil }, nil
+		return s.mitigates("NoWorkerForSagaVersion"), nil
 	}
 }
 
@@ -275,7 +275,7 @@ func poisoned(subject string, services ...string) fault {
 		if err := conn.FlushTimeout(10 * time.Second); err != nil {
 			return nil, fmt.Errorf("publish: %w", err)
 		}
-		return func(context.Context) error { return nil }, nil
+		return s.mitigates("DeadLettersGrowing"), nil
 	}
 }
 

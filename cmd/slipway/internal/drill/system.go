@@ -55,6 +55,9 @@ func startSystem(ctx context.Context, cfg Config) (s *System, err error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
+	if err := sweep(parent); err != nil {
+		return nil, err
+	}
 	if s.dir, err = os.MkdirTemp(parent, "drill-"); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
@@ -89,6 +92,29 @@ func startSystem(ctx context.Context, cfg Config) (s *System, err error) {
 		return nil, errors.Join(err, s.stop(ctx))
 	}
 	return s, nil
+}
+
+// sweep ends and removes what drills have left that were killed.
+func sweep(parent string) error {
+	locks, err := filepath.Glob(filepath.Join(parent, "drill-*", "run", "lock"))
+	if err != nil {
+		return fmt.Errorf("look for earlier drills: %w", err)
+	}
+	for _, path := range locks {
+		lock, err := proc.TakeLock(path)
+		if errors.Is(err, proc.ErrLocked) {
+			continue // it runs
+		}
+		if err != nil {
+			return fmt.Errorf("look at an earlier drill: %w", err)
+		}
+		run := filepath.Dir(path)
+		_, err = proc.Records{Dir: run}.Sweep()
+		if err := errors.Join(err, lock.Release(), os.RemoveAll(filepath.Dir(run))); err != nil {
+			return fmt.Errorf("remove an earlier drill: %w", err)
+		}
+	}
+	return nil
 }
 
 // awaitScrapes returns once Prometheus sees all services.
@@ -202,6 +228,18 @@ func (s *System) sh(ctx context.Context, script string) error {
 		}
 	}
 	return nil
+}
+
+// mitigates takes away by its runbook what nothing else takes away: the drills that follow
+// must not find it when this one fails before it comes to that.
+func (s *System) mitigates(alert string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		script, err := mitigation(alert)
+		if err != nil {
+			return err
+		}
+		return s.sh(ctx, script)
+	}
 }
 
 func (s *System) shFor(ctx context.Context, about subject, script string) error {
