@@ -327,5 +327,5 @@ func (s *Stack) Stop(ctx context.Context) error {
 		stopped.Go(func() { errs[i] = s.StopComponent(ctx, c) })
 	}
 	stopped.Wait()
-	return errors.Join(first, errors.Join(errs...))
+	return errors.Join(append(errs, first)...)
 }
