@@ -28,6 +28,7 @@ services:
     calls: {}
 try:
   - go run ./shopper --target $order
+load: go run ./shopper --target $payment
 `
 
 func TestOpen(t *testing.T) {
@@ -46,7 +47,8 @@ func TestOpen(t *testing.T) {
 			}, {
 				Name: "payment", Package: "./payment", GRPC: 50052, Admin: 9465, Calls: map[string]string{},
 			}},
-			Try: []string{"go run ./shopper --target $order"},
+			Try:  []string{"go run ./shopper --target $order"},
+			Load: "go run ./shopper --target $payment",
 		}, p)
 		require.True(t, p.Needs(project.Redis))
 		require.Equal(t, []string{"order", "payment"}, p.Names())
@@ -106,6 +108,7 @@ services:
     grpc: 9465
     admin: 1
 try: [buy --from $shop]
+load: sell --to $shop
 `, []string{
 			":1: version: want a whole number",
 			":2: the file: color is not known, choose from version, services, try, load",
@@ -124,6 +127,7 @@ try: [buy --from $shop]
 			":16: services[3].name: there are two services payment",
 			":18: services[3].grpc: port 9465 is that of services[1].grpc already",
 			":20: try: $shop: there is no service shop",
+			":21: load: $shop: there is no service shop",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
