@@ -91,7 +91,7 @@ func (f *Fallback) campaign(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register outbox sink: %w", err)
 	}
-	c := &claim{conn: conn, trust: trust{lease: r.cfg.Lease, start: time.Now()}, sink: r.cfg.Sink, fenced: r.m.fenced.Inc}
+	c := &claim{conn: conn, trust: trust{lease: r.cfg.Lease, clock: monotonic()}, sink: r.cfg.Sink, fenced: r.m.fenced.Inc}
 	if err := c.await(ctx, r.cfg.Holder); err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (c *claim) await(ctx context.Context, holder string) error {
 			seen, since = now, time.Now()
 		}
 		if now.free || time.Since(since) > c.lease {
-			asked := c.asking()
+			asked := c.clock()
 			err := c.conn.QueryRow(ctx, `UPDATE slipway.outbox_sink SET term = term + 1, beat = beat + 1, holder = $4
 				WHERE sink = $1 AND term = $2 AND beat = $3 RETURNING term`, c.sink, now.term, now.beat, holder).Scan(&c.term)
 			if err == nil {
@@ -141,7 +141,7 @@ func (c *claim) await(ctx context.Context, holder string) error {
 func (c *claim) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	asked := c.asking()
+	asked := c.clock()
 	err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, "UPDATE slipway.outbox_sink SET beat = beat + 1 WHERE sink = $1 AND term = $2", c.sink, c.term)
 		if err == nil && tag.RowsAffected() == 0 {

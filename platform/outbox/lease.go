@@ -4,15 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/slipwayhq/slipway/platform/postgres"
 )
 
 // errFenced ends the term of a replica whose lease another one has taken.
@@ -20,21 +14,40 @@ var errFenced = errors.New("the lease has been taken by another replica")
 
 // ledger is the sink's position in the hands of the replica that holds the lease.
 // Every write is fenced by the term: what a replica writes after it was taken for
-// dead has no effect. Its connection commits without waiting for the disk: losing the
-// last position means to publish some events again, which is allowed anyway. Safe
-// for concurrent use.
+// dead has no effect. Safe for concurrent use.
 type ledger struct {
 	trust
 
-	mu   sync.Mutex
-	conn *pgx.Conn
-	sink string
+	mu   sync.Locker // one write at a time
+	db   leases
 	term int64
 	at   step
 	// folded is the beat of the step in outbox_sink.
 	folded int64
 	fence  atomic.Pointer[fence]
 	fenced func()
+}
+
+// leases is the lease of a sink, and what its holder writes. What is written for a term
+// that is not the last one has no effect and returns errFenced. Losing the last writes
+// in a crash of the database means to publish some events again, which is allowed
+// anyway; only take waits for the disk: no term is given twice.
+type leases interface {
+	sight(ctx context.Context) (sighting, error)
+	// take begins a term, unless something has happened to the lease since it was seen.
+	take(ctx context.Context, seen sighting) (t taken, ok bool, err error)
+	// beat writes a step that is a sign of life.
+	beat(ctx context.Context, term int64, next step) (state, fence, error)
+	// save writes a step and, in the same transaction, what is parked. It returns when
+	// something was last published.
+	save(ctx context.Context, term int64, next step, published bool, p parking) (*time.Time, error)
+	// parked returns which aggregates are parked.
+	parked(ctx context.Context, term int64) ([]aggregate, error)
+	redriven(ctx context.Context, term int64, r redriven) error
+	replayed(ctx context.Context, term int64, r openReplay, upTo int64, published int) error
+	// fold empties the table of steps, if it can be had at once.
+	fold(ctx context.Context) (done bool, err error)
+	free(ctx context.Context, term int64) error
 }
 
 // state is what a beat brings back.
@@ -48,179 +61,135 @@ type sighting struct {
 	free       bool
 }
 
-const (
-	sightSQL = "SELECT term, beat, holder IS NULL FROM slipway.outbox_position WHERE sink = $1"
-
-	// The sequence is read before the lock on the row draws the transaction's xid: see
-	// fence. One that was never used says 1 and means that 1 is next.
-	seqSQL  = "WITH seq AS MATERIALIZED (SELECT last_value - (NOT is_called)::int AS last_value FROM slipway.outbox_id_seq)"
-	lockSQL = seqSQL + " SELECT seq.last_value, s.term, s.beat FROM seq, slipway.outbox_sink s WHERE s.sink = $1 FOR UPDATE OF s"
-
-	// mine is the row, locked against whoever wants to take the lease, if the term is
-	// still the one in $2. Unlike an UPDATE the lock leaves no dead row.
-	mineSQL = seqSQL + `, mine AS (SELECT seq.last_value, s.paused_at FROM seq, slipway.outbox_sink s
-    WHERE s.sink = $1 AND s.term = $2 FOR SHARE OF s) `
-
-	takeSQL = `UPDATE slipway.outbox_sink SET term = term + 1, holder = $2 WHERE sink = $1 RETURNING term, pg_current_xact_id()::text`
-
-	stepSQL = `INSERT INTO slipway.outbox_step (sink, beat, ` + stepColumns + `, published_at)
-SELECT $1, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN clock_timestamp() ELSE $11 END FROM mine RETURNING published_at`
-
-	saveSQL = mineSQL + stepSQL
-
-	beatSQL = mineSQL + `, step AS (` + stepSQL + `)
-SELECT mine.last_value, pg_current_xact_id()::text, mine.paused_at IS NOT NULL,
-    EXISTS (SELECT FROM slipway.outbox_parked_aggregate p WHERE p.sink = $1 AND p.next_attempt_at <= clock_timestamp()),
-    EXISTS (SELECT FROM slipway.outbox_replay r WHERE r.sink = $1 AND r.finished_at IS NULL)
-FROM mine`
-
-	foldSQL = `UPDATE slipway.outbox_sink s SET (beat, ` + stepColumns + `, published_at) =
-    (p.beat, p.snapshot, p.floor, p.target, p.target_high, p.target_floor, p.target_done, p.published_at)
-FROM slipway.outbox_position p WHERE p.sink = s.sink AND p.beat > s.beat`
-
-	freeSQL = "UPDATE slipway.outbox_sink SET holder = NULL WHERE sink = $1 AND term = $2"
-)
-
-// sight looks at the lease.
-func sight(ctx context.Context, conn *pgx.Conn, sink string) (s sighting, err error) {
-	err = conn.QueryRow(ctx, sightSQL, sink).Scan(&s.term, &s.beat, &s.free)
-	if err != nil {
-		err = fmt.Errorf("look at outbox lease: %w", err)
-	}
-	return s, err
+// taken is a new term: where the sink is, and a fence.
+type taken struct {
+	term   int64
+	at     step
+	folded int64
+	fence  fence
 }
 
-// take takes the lease if nothing has happened to it since it was seen. Unlike all
-// that follows it waits for the disk: no term is given twice.
-func (l *ledger) take(ctx context.Context, seen sighting, holder string) (pos position, ok bool, err error) {
-	asked := l.asking()
-	var last int64
-	var xid string
-	err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
-			return err
+// standBy takes the lease as soon as it is free: when its holder gave it back, or gave
+// no sign of life for a whole lease on the clock of this replica. It looks after each
+// pause.
+func (l *ledger) standBy(ctx context.Context, pause func(ctx context.Context, d time.Duration) error) (position, error) {
+	var seen sighting
+	since := l.clock()
+	for {
+		now, err := l.db.sight(ctx)
+		if err != nil {
+			return position{}, fmt.Errorf("look at outbox lease: %w", err)
 		}
-		var term, folded int64
-		if err := tx.QueryRow(ctx, lockSQL, l.sink).Scan(&last, &term, &folded); err != nil {
-			return err
+		if now != seen {
+			seen, since = now, l.clock()
 		}
-		// Another statement, and so another snapshot: it sees every step before the lock.
-		if l.at, err = readStep(ctx, tx, l.sink); err != nil {
-			return err
+		if now.free || l.clock()-since > l.lease {
+			pos, ok, err := l.take(ctx, now)
+			if err != nil || ok {
+				return pos, err
+			}
 		}
-		if ok = term == seen.term && l.at.beat == seen.beat; !ok {
-			return nil
+		if err := pause(ctx, l.lease/4); err != nil {
+			return position{}, err
 		}
-		l.folded = folded
-		return tx.QueryRow(ctx, takeSQL, l.sink, holder).Scan(&l.term, &xid)
-	})
+	}
+}
+
+// take takes the lease if nothing has happened to it since it was seen.
+func (l *ledger) take(ctx context.Context, seen sighting) (pos position, ok bool, err error) {
+	asked := l.clock()
+	t, ok, err := l.db.take(ctx, seen)
 	if err != nil || !ok {
 		return position{}, false, wrap("take outbox lease", err)
 	}
-	l.alive(asked, last, xid)
+	l.term, l.at, l.folded = t.term, t.at, t.folded
+	l.alive(asked, t.fence)
 	return l.at.position, true, nil
 }
 
 // beat gives a sign of life and returns what operators want.
-func (l *ledger) beat(ctx context.Context) (s state, err error) {
+func (l *ledger) beat(ctx context.Context) (state, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	asked := l.asking()
-	var last int64
-	var xid string
-	err = l.conn.QueryRow(ctx, beatSQL, l.next(l.at.position, false)...).Scan(&last, &xid, &s.paused, &s.redrive, &s.replay)
+	asked := l.clock()
+	s, f, err := l.db.beat(ctx, l.term, l.next(l.at.position))
 	if err != nil {
 		return s, l.refused("renew outbox lease", err)
 	}
-	l.alive(asked, last, xid)
+	l.alive(asked, f)
 	return s, nil
 }
 
-// save stores the position and, in the same transaction, what also does.
-func (l *ledger) save(ctx context.Context, pos position, published bool, also func(tx pgx.Tx) error) error {
+// save stores the position and, in the same transaction, what is parked.
+func (l *ledger) save(ctx context.Context, pos position, published bool, p parking) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	asked := l.asking()
-	next := l.next(pos, published)
-	var err error
-	if also == nil {
-		err = l.conn.QueryRow(ctx, saveSQL, next...).Scan(&l.at.publishedAt)
-	} else {
-		err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
-			if err := tx.QueryRow(ctx, saveSQL, next...).Scan(&l.at.publishedAt); err != nil {
-				return err
-			}
-			return also(tx)
-		})
-	}
+	asked := l.clock()
+	at, err := l.db.save(ctx, l.term, l.next(pos), published, p)
 	if err != nil {
 		return l.refused("store outbox position", err)
 	}
-	l.at.position = pos
+	l.at.position, l.at.publishedAt = pos, at
 	l.renew(asked)
 	return nil
 }
 
-// within runs fn in a transaction that holds the term: no other replica can take
-// the lease before it ends.
-func (l *ledger) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
+// parked returns which aggregates are parked.
+func (l *ledger) parked(ctx context.Context) ([]aggregate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, mineSQL+"SELECT last_value FROM mine", l.sink, l.term).Scan(nil); err != nil {
-			return err
-		}
-		return fn(tx)
-	})
-	return l.refused("hold outbox lease", err)
+	all, err := l.db.parked(ctx, l.term)
+	return all, l.refused("read parked aggregates", err)
 }
 
-// fold empties the table of steps when it has become large enough, after every sink
-// has got its last one. It does not wait for whoever reads the steps: it will be
-// asked again.
+// redriven stores what has become of parked events.
+func (l *ledger) redriven(ctx context.Context, r redriven) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused("redrive parked aggregate", l.db.redriven(ctx, l.term, r))
+}
+
+// replayed stores how far a replay has come.
+func (l *ledger) replayed(ctx context.Context, r openReplay, upTo int64, published int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused("store progress of replay", l.db.replayed(ctx, l.term, r, upTo, published))
+}
+
+// foldAfter is so few steps that their table stays in a few hundred pages.
+const foldAfter = 10_000
+
+// fold empties the table of steps when it has become large enough. It does not wait
+// for whoever reads them: it will be asked again.
 func (l *ledger) fold(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.at.beat-l.folded < foldAfter {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
-		for _, sql := range []string{
-			"SET LOCAL lock_timeout = '200ms'", "LOCK TABLE slipway.outbox_step IN ACCESS EXCLUSIVE MODE NOWAIT", foldSQL, "TRUNCATE slipway.outbox_step",
-		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if postgres.SQLState(err) == lockNotAvailable {
-		return nil
-	}
-	if err == nil {
+	done, err := l.db.fold(ctx)
+	if done {
 		l.folded = l.at.beat
 	}
 	return wrap("fold outbox steps", err)
 }
 
-// foldAfter is so few steps that the table stays in a few hundred pages.
-const foldAfter = 10_000
-
-// next returns the arguments of the next step.
-func (l *ledger) next(pos position, published bool) []any {
-	var end pgtype.Text
-	var high, floor, lo pgtype.Int8
-	if t := pos.target; t != nil {
-		end = pgtype.Text{String: t.end.text, Valid: true}
-		high, floor, lo = pgtype.Int8{Int64: t.high, Valid: true}, pgtype.Int8{Int64: t.floor, Valid: true}, pgtype.Int8{Int64: t.lo, Valid: true}
-	}
-	l.at.beat++
-	return []any{l.sink, l.term, l.at.beat, pos.done.text, pos.floor, end, high, floor, lo, published, l.at.publishedAt}
+// free gives the lease back, so that a standby need not wait.
+func (l *ledger) free(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return wrap("give back outbox lease", l.db.free(ctx, l.term))
 }
 
-// refused says of a write that found no row that the term is over.
+// next returns the next step.
+func (l *ledger) next(pos position) step {
+	l.at.beat++
+	return step{position: pos, beat: l.at.beat, publishedAt: l.at.publishedAt}
+}
+
+// refused says of a write that had no effect that the term is over.
 func (l *ledger) refused(what string, err error) error {
-	if errors.Is(err, pgx.ErrNoRows) {
+	if errors.Is(err, errFenced) {
 		l.fenced()
 		return errFenced
 	}
@@ -234,21 +203,9 @@ func wrap(what string, err error) error {
 	return nil
 }
 
-// free gives the lease back, so that a standby need not wait.
-func (l *ledger) free(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, err := l.conn.Exec(ctx, freeSQL, l.sink, l.term); err != nil {
-		return fmt.Errorf("give back outbox lease: %w", err)
-	}
-	return nil
-}
-
-func (l *ledger) alive(asked time.Duration, last int64, xid string) {
+func (l *ledger) alive(asked time.Duration, f fence) {
 	l.renew(asked)
-	if n, err := strconv.ParseUint(xid, 10, 64); err == nil {
-		l.fence.Store(&fence{xid: n, id: last})
-	}
+	l.fence.Store(&f)
 }
 
 // latest returns the latest fence.

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"go.uber.org/zap"
 )
 
@@ -39,42 +37,6 @@ func (p parking) behind(e *stored) {
 	p[a].events = append(p[a].events, e)
 }
 
-const (
-	parkAggregateSQL = `INSERT INTO slipway.outbox_parked_aggregate (sink, aggregate_type, aggregate_id, error, attempts, next_attempt_at)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) ON CONFLICT DO NOTHING`
-
-	parkEventSQL = `INSERT INTO slipway.outbox_parked (sink, aggregate_type, aggregate_id, id, created_at, aggregate_version,
-    event_id, event_version, event_type, payload, headers)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`
-)
-
-// store writes them down, nil if there are none.
-func (p parking) store(ctx context.Context, sink string) func(tx pgx.Tx) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return func(tx pgx.Tx) error {
-		var b pgx.Batch
-		for a, w := range p {
-			if w.err != nil {
-				b.Queue(parkAggregateSQL, sink, a.kind, a.id, w.err.Error(), w.attempts, seconds(w.delay))
-			}
-			for _, e := range w.events {
-				b.Queue(parkEventSQL, sink, a.kind, a.id, e.id, e.createdAt, e.aggregateVersion, e.eventID, e.eventVersion, e.eventType, e.payload, e.headers)
-			}
-		}
-		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-			return fmt.Errorf("park outbox events: %w", err)
-		}
-		return nil
-	}
-}
-
-// seconds is a delay for the database to add to its own clock, NULL for never.
-func seconds(d time.Duration) pgtype.Float8 {
-	return pgtype.Float8{Float64: d.Seconds(), Valid: d >= 0}
-}
-
 // park takes over what has been stored as parked.
 func (t *term) park(ctx context.Context, p parking) error {
 	if len(p) == 0 {
@@ -88,21 +50,13 @@ func (t *term) park(ctx context.Context, p parking) error {
 
 // loadParked reads which aggregates are parked.
 func (t *term) loadParked(ctx context.Context) error {
-	t.parked = map[aggregate]bool{}
-	err := t.ledger.within(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, "SELECT aggregate_type, aggregate_id FROM slipway.outbox_parked_aggregate WHERE sink = $1", t.cfg.Sink)
-		if err != nil {
-			return err
-		}
-		var a aggregate
-		_, err = pgx.ForEachRow(rows, []any{&a.kind, &a.id}, func() error {
-			t.parked[a] = true
-			return nil
-		})
-		return err
-	})
+	all, err := t.ledger.parked(ctx)
 	if err != nil {
-		return fmt.Errorf("read parked aggregates: %w", err)
+		return err
+	}
+	t.parked = make(map[aggregate]bool, len(all))
+	for _, a := range all {
+		t.parked[a] = true
 	}
 	return t.countParked(ctx)
 }
@@ -113,12 +67,22 @@ func (t *term) countParked(ctx context.Context) error {
 		t.m.parkedEvents.Set(0)
 		return nil
 	}
-	var n int64
-	if err := t.pool.QueryRow(ctx, "SELECT count(*) FROM slipway.outbox_parked WHERE sink = $1", t.cfg.Sink).Scan(&n); err != nil {
+	n, err := t.shelf.count(ctx)
+	if err != nil {
 		return fmt.Errorf("count parked events: %w", err)
 	}
 	t.m.parkedEvents.Set(float64(n))
 	return nil
+}
+
+// shelf is where the parked events of a sink are looked for. Only the holder of the
+// lease changes what is there, and operators.
+type shelf interface {
+	// due returns aggregates whose time has come, the first of them first.
+	due(ctx context.Context) ([]due, error)
+	// events returns up to limit events of an aggregate, in order.
+	events(ctx context.Context, a aggregate, limit int) ([]stored, error)
+	count(ctx context.Context) (int64, error)
 }
 
 // due is a parked aggregate whose time has come.
@@ -127,19 +91,23 @@ type due struct {
 	attempts, redrives int
 }
 
+// redriven is what has become of parked events: those that were sent are gone. The
+// aggregate too if it has no more; else, unless all were sent, it waits for its next
+// attempt or for an operator.
+type redriven struct {
+	aggregate
+	sent     []int64
+	empty    bool
+	err      error // why the next one was not sent, nil if it was not tried
+	attempts int
+	delay    time.Duration // never when only an operator can help
+}
+
 // redrive tries the parked aggregates that are due. Meanwhile nothing else is
 // published, so the events of an aggregate leave in their order: the parked ones
 // first, then what is read next.
 func (t *term) redrive(soft, hard context.Context) error {
-	rows, err := t.pool.Query(hard, `SELECT aggregate_type, aggregate_id, attempts, redrives FROM slipway.outbox_parked_aggregate
-		WHERE sink = $1 AND next_attempt_at <= clock_timestamp() ORDER BY next_attempt_at LIMIT 100`, t.cfg.Sink)
-	if err != nil {
-		return fmt.Errorf("read parked aggregates: %w", err)
-	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d due, err error) {
-		err = row.Scan(&d.kind, &d.id, &d.attempts, &d.redrives)
-		return d, err
-	})
+	all, err := t.shelf.due(hard)
 	if err != nil {
 		return fmt.Errorf("read parked aggregates: %w", err)
 	}
@@ -162,9 +130,9 @@ func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
 	if !t.ledger.holds() {
 		return false, errDoubt
 	}
-	events, err := t.parkedEvents(ctx, d.aggregate)
+	events, err := t.shelf.events(ctx, d.aggregate, t.cfg.Batch)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("read parked events: %w", err)
 	}
 	b := newBatch(len(events))
 	for i := range events {
@@ -173,58 +141,26 @@ func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
 		b.add(&events[i], m, invalid)
 	}
 	fates := t.send(ctx, b)
-	sent, now := 0, t.m.dbNow()
-	for sent < len(fates) && fates[sent] == nil {
-		t.acknowledged(&events[sent], now)
-		sent++
+	r := redriven{aggregate: d.aggregate}
+	now := t.m.dbNow()
+	for len(r.sent) < len(fates) && fates[len(r.sent)] == nil {
+		e := &events[len(r.sent)]
+		t.acknowledged(e, now)
+		r.sent = append(r.sent, e.id)
 	}
-	empty := len(events) < t.cfg.Batch && sent == len(events)
-	err = t.ledger.within(ctx, func(tx pgx.Tx) error { return t.redriven(ctx, tx, d, events[:sent], fates[sent:], empty) })
-	if err != nil {
-		return false, fmt.Errorf("redrive parked aggregate: %w", err)
+	r.empty = len(events) < t.cfg.Batch && len(r.sent) == len(events)
+	if len(r.sent) < len(fates) {
+		r.err = fates[len(r.sent)]
+		r.attempts, r.delay = t.nextAttempt(d, r.err, len(r.sent) > 0)
 	}
-	if empty {
+	if err := t.ledger.redriven(ctx, r); err != nil {
+		return false, err
+	}
+	if r.empty {
 		delete(t.parked, d.aggregate)
 		t.log.Info("published what was parked", zap.String("aggregate_type", d.kind), zap.String("aggregate_id", d.id))
 	}
-	return sent == len(events) && !empty, nil
-}
-
-func (t *term) parkedEvents(ctx context.Context, a aggregate) ([]stored, error) {
-	rows, err := t.pool.Query(ctx, fmt.Sprintf(`SELECT '0'::xid8, id, created_at, aggregate_version, event_id, event_version, aggregate_type, aggregate_id,
-		event_type, payload, headers, true FROM slipway.outbox_parked
-		WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3 ORDER BY id LIMIT %d`, t.cfg.Batch), binaryFormat, t.cfg.Sink, a.kind, a.id)
-	if err != nil {
-		return nil, fmt.Errorf("read parked events: %w", err)
-	}
-	events, err := collect(rows, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read parked events: %w", err)
-	}
-	return events, nil
-}
-
-// redriven stores the outcome: the events that were sent are gone, the aggregate too
-// if it has no more, else it waits for its next attempt or for an operator.
-func (t *term) redriven(ctx context.Context, tx pgx.Tx, d due, sent []stored, fates []error, empty bool) error {
-	ids := make([]int64, len(sent))
-	for i := range sent {
-		ids[i] = sent[i].id
-	}
-	key := []any{t.cfg.Sink, d.kind, d.id}
-	_, err := tx.Exec(ctx, `DELETE FROM slipway.outbox_parked WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND id = ANY($4)`, append(key, ids)...)
-	switch {
-	case err != nil:
-		return err
-	case empty:
-		_, err = tx.Exec(ctx, `DELETE FROM slipway.outbox_parked_aggregate WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3`, key...)
-	case len(fates) > 0:
-		attempts, delay := t.nextAttempt(d, fates[0], len(sent) > 0)
-		_, err = tx.Exec(ctx, `UPDATE slipway.outbox_parked_aggregate SET error = $4, attempts = $5, last_attempt_at = clock_timestamp(),
-			next_attempt_at = clock_timestamp() + make_interval(secs => $6)
-			WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3`, append(key, fates[0].Error(), attempts, seconds(delay))...)
-	}
-	return err
+	return r.err == nil && !r.empty, nil
 }
 
 // nextAttempt says when a parked aggregate is tried again; never by itself once the

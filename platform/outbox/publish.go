@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/slipwayhq/slipway/platform/broker"
@@ -118,13 +117,13 @@ func (t *term) owe(c chunk) {
 	t.owed.events += len(c.events)
 }
 
-// store stores what is owed and, in the same transaction, what also does.
-func (t *term) store(ctx context.Context, also func(tx pgx.Tx) error) error {
+// store stores what is owed and, in the same transaction, what is parked.
+func (t *term) store(ctx context.Context, p parking) error {
 	if !t.owed.pending {
 		return nil
 	}
 	t.owed.due.Stop()
-	err := t.ledger.save(ctx, t.owed.after, t.owed.events > 0, also)
+	err := t.ledger.save(ctx, t.owed.after, t.owed.events > 0, p)
 	t.owed.events, t.owed.pending = 0, false
 	return err
 }
@@ -171,7 +170,7 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 		if first {
 			t.log.Warn("cannot publish, trying on", zap.Int("events", len(todo.events)), zap.Stringer("first_event_id", todo.events[0].eventID), zap.Error(err))
 		}
-		if wait(soft, pause); soft.Err() != nil {
+		if t.sleep(soft, pause); soft.Err() != nil {
 			return nil // what is not settled is read again in the next term
 		}
 		if !t.ledger.holds() {
@@ -184,7 +183,7 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 	if len(parking) == 0 && 0 < t.owed.events && t.owed.events < t.cfg.Batch {
 		return nil
 	}
-	if err := t.store(hard, parking.store(hard, t.cfg.Sink)); err != nil {
+	if err := t.store(hard, parking); err != nil {
 		return err
 	}
 	return t.park(hard, parking)

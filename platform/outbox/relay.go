@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,10 @@ type Relay struct {
 	cfg  Config
 	log  *zap.Logger
 	m    *metrics
+
+	shelf shelf
+	wal   wal
+	sleep func(ctx context.Context, d time.Duration)
 
 	wake   chan struct{}
 	active atomic.Bool
@@ -45,7 +50,11 @@ func NewRelay(pool *pgxpool.Pool, pub broker.Publisher, cfg Config, log *zap.Log
 		return nil, err
 	}
 	log = log.Named("outbox").With(zap.String("sink", cfg.Sink))
-	return &Relay{pool: pool, pub: pub, cfg: cfg, log: log, m: m, wake: make(chan struct{}, 1)}, nil
+	return &Relay{
+		pool: pool, pub: pub, cfg: cfg, log: log, m: m,
+		shelf: &parkedTable{pool: pool, sink: cfg.Sink}, wal: poolWAL{pool}, sleep: wait,
+		wake: make(chan struct{}, 1),
+	}, nil
 }
 
 // Wake tells the relay that a transaction with events has been committed. It never
@@ -102,8 +111,8 @@ func (r *Relay) campaign(ctx context.Context) error {
 	if err := register(ctx, conn, r.cfg.Sink, r.log); err != nil {
 		return err
 	}
-	l := &ledger{conn: conn, trust: trust{lease: r.cfg.Lease, start: time.Now()}, sink: r.cfg.Sink, fenced: r.m.fenced.Inc}
-	pos, err := r.standBy(ctx, l)
+	l := r.newLedger(&leaseTable{conn: conn, sink: r.cfg.Sink, holder: r.cfg.Holder}, &sync.Mutex{}, monotonic())
+	pos, err := l.standBy(ctx, func(ctx context.Context, d time.Duration) error { return r.watch(ctx, conn, d) })
 	if err != nil {
 		return err
 	}
@@ -117,29 +126,8 @@ func (r *Relay) campaign(ctx context.Context) error {
 	return newTerm(r, l, pos).run(ctx)
 }
 
-// standBy waits for the lease and takes it. It is free when its holder gave it back,
-// or gave no sign of life for a whole lease on the clock of this replica.
-func (r *Relay) standBy(ctx context.Context, l *ledger) (position, error) {
-	var seen sighting
-	since := time.Now()
-	for {
-		now, err := sight(ctx, l.conn, l.sink)
-		if err != nil {
-			return position{}, err
-		}
-		if now != seen {
-			seen, since = now, time.Now()
-		}
-		if now.free || time.Since(since) > r.cfg.Lease {
-			pos, ok, err := l.take(ctx, now, r.cfg.Holder)
-			if err != nil || ok {
-				return pos, err
-			}
-		}
-		if err := r.watch(ctx, l.conn, r.cfg.Lease/4); err != nil {
-			return position{}, err
-		}
-	}
+func (r *Relay) newLedger(db leases, mu sync.Locker, clock func() time.Duration) *ledger {
+	return &ledger{trust: trust{lease: r.cfg.Lease, clock: clock}, mu: mu, db: db, fenced: r.m.fenced.Inc}
 }
 
 // watch waits, and meanwhile passes on to the active replica that there are events.

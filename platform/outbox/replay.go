@@ -50,7 +50,7 @@ func (t *term) replay(ctx context.Context) (more bool, err error) {
 	}
 	ok := t.repeat(ctx, r.id, events)
 	if !ok {
-		wait(ctx, t.cfg.MinBackoff)
+		t.sleep(ctx, t.cfg.MinBackoff)
 		return true, nil // some may be there twice; that is what a replay is
 	}
 	return upTo < r.high, t.replayDone(ctx, r, upTo, len(events))
@@ -124,13 +124,8 @@ func (t *term) repeat(ctx context.Context, replay int64, events []stored) bool {
 }
 
 func (t *term) replayDone(ctx context.Context, r openReplay, upTo int64, published int) error {
-	err := t.ledger.within(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE slipway.outbox_replay SET done = $2, published = published + $3,
-			finished_at = CASE WHEN $2 >= high THEN clock_timestamp() END WHERE replay = $1`, r.id, upTo, published)
+	if err := t.ledger.replayed(ctx, r, upTo, published); err != nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("store progress of replay: %w", err)
 	}
 	if upTo >= r.high {
 		t.log.Info("replay finished", zap.Int64("replay", r.id), zap.Int64("events", r.publishedSoFar+int64(published)))

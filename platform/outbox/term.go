@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -138,7 +139,11 @@ func (t *term) read(ctx context.Context) error {
 		return quiet(ctx, err)
 	}
 	defer done()
-	r, err := newReader(ctx, conn, t.cfg.Batch, t.start, t.ledger.latest)
+	tables, err := newWindowTables(ctx, conn, t.cfg.Batch)
+	if err != nil {
+		return quiet(ctx, err)
+	}
+	r, err := newReader(ctx, tables, t.cfg.Batch, t.start, t.ledger.latest)
 	if err != nil {
 		return quiet(ctx, err)
 	}
@@ -206,23 +211,42 @@ func (t *term) settleOnDisk(ctx context.Context, c chunk) error {
 	if risky == 0 || t.onDisk == c.end {
 		return nil
 	}
-	var at string
-	if err := t.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at); err != nil {
+	at, err := t.wal.end(ctx)
+	if err != nil {
 		return fmt.Errorf("ask for the end of the log: %w", err)
 	}
 	for {
-		var safe bool
-		if err := t.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", at).Scan(&safe); err != nil {
+		safe, err := t.wal.flushed(ctx, at)
+		if err != nil {
 			return fmt.Errorf("ask for the end of the log on disk: %w", err)
 		}
 		if safe {
 			t.onDisk = c.end
 			return nil
 		}
-		if wait(ctx, 10*time.Millisecond); ctx.Err() != nil {
+		if t.sleep(ctx, 10*time.Millisecond); ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
+}
+
+// wal is the database's log.
+type wal interface {
+	end(ctx context.Context) (lsn string, err error)
+	// flushed tells whether the log is on disk up to there.
+	flushed(ctx context.Context, lsn string) (bool, error)
+}
+
+type poolWAL struct{ pool *pgxpool.Pool }
+
+func (w poolWAL) end(ctx context.Context) (lsn string, err error) {
+	err = w.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&lsn)
+	return lsn, err
+}
+
+func (w poolWAL) flushed(ctx context.Context, lsn string) (safe bool, err error) {
+	err = w.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", lsn).Scan(&safe)
+	return safe, err
 }
 
 // rest waits for the next wake-up or poll, and at least for the linger, unless the

@@ -10,17 +10,21 @@ import (
 // concurrent use.
 type trust struct {
 	lease time.Duration
-	start time.Time
-	until atomic.Int64 // nanoseconds after start
+	clock func() time.Duration
+	until atomic.Int64 // nanoseconds on clock
 }
 
-// asking is the moment before a question to the database that renews the lease.
-func (t *trust) asking() time.Duration { return time.Since(t.start) }
+// monotonic returns a clock that only runs forward.
+func monotonic() func() time.Duration {
+	start := time.Now()
+	return func() time.Duration { return time.Since(start) }
+}
 
-// renew is for when the answer to that question says that the lease is still held.
+// renew is for when the answer to a question that renews the lease says that it is
+// still held; asked is when the question was about to be put.
 func (t *trust) renew(asked time.Duration) { t.until.Store(int64(asked + t.lease)) }
 
 // holds tells whether no other replica can have taken the lease: a standby waits for
 // a whole lease from the moment when it saw the last sign of life, which is after
 // that was asked for.
-func (t *trust) holds() bool { return time.Since(t.start) < time.Duration(t.until.Load()) }
+func (t *trust) holds() bool { return t.clock() < time.Duration(t.until.Load()) }
