@@ -208,10 +208,12 @@ func (f *Fallback) rest(ctx context.Context) {
 	}
 }
 
+// readSQL compares all rows with one moment: of an aggregate whose time comes while they
+// are read, those of the later rows would be published first.
 const readSQL = `SELECT 0::bigint, o.id, o.created_at, o.aggregate_version, o.event_id, o.event_version, o.aggregate_type, o.aggregate_id,
     o.event_type, o.payload, o.headers, true
 FROM slipway.outbox o LEFT JOIN slipway.outbox_held h USING (aggregate_type, aggregate_id)
-WHERE h.aggregate_id IS NULL OR h.next_attempt_at <= clock_timestamp() ORDER BY o.id LIMIT $1`
+WHERE h.aggregate_id IS NULL OR h.next_attempt_at <= statement_timestamp() ORDER BY o.id LIMIT $1`
 
 // pass publishes what one statement sees, batch by batch.
 func (f *Fallback) pass(soft, hard context.Context, c *claim) (found int, err error) {

@@ -78,6 +78,28 @@ func TestFallback_publishes(t *testing.T) {
 	require.Equal(t, []bool{true}, rows[bool](t, pool, "select holder is null from slipway.outbox_sink"))
 }
 
+// An aggregate whose time comes while the outbox is read comes as a whole or not at all. Here
+// clock_timestamp() is an hour later at each call; compared row by row, all but the first event
+// of the aggregate are published, and the first after them.
+func TestFallback_readsAtOneMoment(t *testing.T) {
+	t.Parallel()
+	pool := setupFallback(t)
+	exec(t, pool, "create schema skewed")
+	exec(t, pool, "create sequence skewed.calls")
+	exec(t, pool, `create function skewed.clock_timestamp() returns timestamptz language sql volatile
+		as $$ select pg_catalog.clock_timestamp() + make_interval(hours => nextval('skewed.calls')::int) $$`)
+	add(t, t.Context(), pool, event("a", 1), event("a", 2), event("a", 3), event("b", 1))
+	exec(t, pool, `insert into slipway.outbox_held (aggregate_type, aggregate_id, error, attempts, next_attempt_at)
+		values ('order', 'a', 'hiccup', 1, now() + interval '90 minutes')`)
+	s := &sink{}
+	startFallback(t, open(t, skewed(t, pool)), s, quick())
+	eventually(t, func() bool { return len(s.versions("order/b")) == 1 })
+	require.Empty(t, s.versions("order/a"))
+	exec(t, pool, "update slipway.outbox_held set next_attempt_at = now()")
+	eventually(t, func() bool { return len(s.versions("order/a")) == 3 })
+	require.Equal(t, []string{"1", "2", "3"}, s.versions("order/a"))
+}
+
 // What the broker refuses stays, with the later events of its aggregate, until an operator helps; what
 // it does not take just now is tried again by itself.
 func TestFallback_holds(t *testing.T) {

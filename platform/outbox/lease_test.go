@@ -104,6 +104,18 @@ func TestRelay_takeover(t *testing.T) {
 	eventually(t, heir.Active)
 }
 
+// skewed returns where a database is in which the schema skewed comes before that of PostgreSQL.
+func skewed(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	u, err := url.Parse(pool.Config().ConnString())
+	require.NoError(t, err)
+	q := u.Query()
+	q.Del("synchronous_commit")
+	q.Set("search_path", "skewed,pg_catalog,public")
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
 // Clocks of replicas and of the database that are hours apart, and jump, change no lease and no
 // order: no instant of one clock is ever compared with that of another. Here clock_timestamp() is
 // a function that is ahead or behind by what a table says.
@@ -115,13 +127,7 @@ func TestRelay_skewedClocks(t *testing.T) {
 	exec(t, pool, "insert into skewed.by values (1)")
 	exec(t, pool, `create function skewed.clock_timestamp() returns timestamptz language sql volatile
 		as 'select pg_catalog.clock_timestamp() + make_interval(hours => hours) from skewed.by'`)
-	u, err := url.Parse(pool.Config().ConnString())
-	require.NoError(t, err)
-	q := u.Query()
-	q.Del("synchronous_commit")
-	q.Set("search_path", "skewed,pg_catalog,public")
-	u.RawQuery = q.Encode()
-	skewed := open(t, u.String())
+	skewed := open(t, skewed(t, pool))
 	require.True(t, rows[bool](t, skewed, "select clock_timestamp() > pg_catalog.clock_timestamp() + interval '50 minutes'")[0])
 
 	s := &sink{}
