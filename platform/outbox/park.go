@@ -93,9 +93,10 @@ type due struct {
 
 // redriven is what has become of parked events: those that were sent are gone. The
 // aggregate too if it has no more; else, unless all were sent, it waits for its next
-// attempt or for an operator.
+// attempt or for an operator. What an operator has asked for meanwhile is not undone.
 type redriven struct {
 	aggregate
+	redrives int // how often an operator had asked when the attempt began
 	sent     []int64
 	empty    bool
 	err      error // why the next one was not sent, nil if it was not tried
@@ -141,7 +142,7 @@ func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
 		b.add(&events[i], m, invalid)
 	}
 	fates := t.send(ctx, b)
-	r := redriven{aggregate: d.aggregate}
+	r := redriven{aggregate: d.aggregate, redrives: d.redrives}
 	now := t.m.dbNow()
 	for len(r.sent) < len(fates) && fates[len(r.sent)] == nil {
 		e := &events[len(r.sent)]

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,42 @@ func poison(key string) func(broker.Message) error {
 		}
 		return nil
 	}
+}
+
+// An operator who asks for another attempt while one is on its way gets it: what becomes of the
+// earlier attempt does not undo the command. Without that the aggregate waits for one more command.
+func TestRelay_redriveDuringAnAttempt(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	ctx := t.Context()
+	var attempts atomic.Int64
+	asked := make(chan struct{})
+	s := &sink{fail: func(m broker.Message) error {
+		switch attempts.Add(1) {
+		case 1:
+			return broker.ErrRefused
+		case 2:
+			<-asked
+			return broker.ErrRefused
+		}
+		return nil
+	}}
+	start(t, pool, s, quick())
+	operator := outbox.NewOperator(pool)
+	redrive := func() {
+		n, err := operator.Redrive(ctx, by, "broker", "order", "a")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	}
+	add(t, ctx, pool, event("a", 1))
+	eventually(t, func() bool {
+		return len(rows[string](t, pool, "select error from slipway.outbox_parked_aggregate")) == 1
+	})
+	redrive()
+	eventually(t, func() bool { return attempts.Load() == 2 })
+	redrive()
+	close(asked)
+	eventually(t, func() bool { return s.count() == 1 })
 }
 
 // One aggregate's event is refused for good: its later ones wait behind it, all others flow, and a

@@ -84,9 +84,10 @@ func (r redriven) store(ctx context.Context, tx pgx.Tx, sink string) error {
 	case r.empty:
 		_, err = tx.Exec(ctx, `DELETE FROM slipway.outbox_parked_aggregate WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3`, key...)
 	case r.err != nil:
+		// An operator who has asked for another attempt since this one began gets it.
 		_, err = tx.Exec(ctx, `UPDATE slipway.outbox_parked_aggregate SET error = $4, attempts = $5, last_attempt_at = clock_timestamp(),
 			next_attempt_at = clock_timestamp() + make_interval(secs => $6)
-			WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3`, append(key, r.err.Error(), r.attempts, seconds(r.delay))...)
+			WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND redrives = $7`, append(key, r.err.Error(), r.attempts, seconds(r.delay), r.redrives)...)
 	}
 	return err
 }
