@@ -55,6 +55,11 @@ lint: .bin/golangci-lint .bin/buf proto-deps ## Lint the Go code and the API def
 	.bin/buf lint
 	.bin/buf format --diff --exit-code proto
 
+.PHONY: simulate
+simulate: ## Let the saga engine and the relay live through a million random schedules each; a failing one is printed
+	go test ./platform/saga -count=1 -v -run '^TestSimulation$$' -saga.schedules=1000000
+	GOGC=400 go test ./platform/outbox -count=1 -v -run '^TestSimulation$$' -outbox.schedules=1000000 -timeout 30m
+
 .PHONY: mutate-rules
 mutate-rules: ## Break the alert rules in every known way and demand that their tests notice (ARGS="-rule OutboxStalled")
 	go run ./ops/internal/mutate $(ARGS)

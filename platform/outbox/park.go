@@ -128,9 +128,6 @@ func (t *term) redrive(soft, hard context.Context) error {
 // redriveOne publishes the next parked events of an aggregate, and tells whether
 // there are more that may follow at once.
 func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
-	if !t.ledger.holds() {
-		return false, errDoubt
-	}
 	events, err := t.shelf.events(ctx, d.aggregate, t.cfg.Batch)
 	if err != nil {
 		return false, fmt.Errorf("read parked events: %w", err)
@@ -140,6 +137,9 @@ func (t *term) redriveOne(ctx context.Context, d due) (more bool, err error) {
 		m, invalid := events[i].message()
 		m.DedupID = m.ID + "/redrive-" + strconv.Itoa(d.redrives) + "-" + strconv.Itoa(d.attempts)
 		b.add(&events[i], m, invalid)
+	}
+	if !t.ledger.holds() {
+		return false, errDoubt
 	}
 	fates := t.send(ctx, b)
 	r := redriven{aggregate: d.aggregate, redrives: d.redrives}
