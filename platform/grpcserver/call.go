@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/slipwayhq/slipway/platform/failpoint"
 	"github.com/slipwayhq/slipway/platform/fault"
 	"github.com/slipwayhq/slipway/platform/internal/correlation"
 )
@@ -49,7 +50,10 @@ func (s *Server) unary(m *method, handler grpc.MethodHandler) grpc.StreamHandler
 		if err != nil {
 			return err
 		}
-		return stream.SendMsg(reply)
+		failpoint.At(failpoint.BeforeReply, m.name)
+		err = stream.SendMsg(reply)
+		failpoint.At(failpoint.AfterReply, m.name)
+		return err
 	}
 }
 

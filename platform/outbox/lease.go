@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/slipwayhq/slipway/platform/failpoint"
 )
 
 // errFenced ends the term of a replica whose lease another one has taken.
@@ -125,10 +127,12 @@ func (l *ledger) save(ctx context.Context, pos position, published bool, p parki
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	asked := l.clock()
+	failpoint.At(failpoint.BeforeStep, "save")
 	at, err := l.db.save(ctx, l.term, l.next(pos), published, p)
 	if err != nil {
 		return l.refused("store outbox position", err)
 	}
+	failpoint.At(failpoint.AfterStep, "save")
 	l.at.position, l.at.publishedAt = pos, at
 	l.renew(asked)
 	return nil

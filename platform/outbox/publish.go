@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/slipwayhq/slipway/platform/broker"
+	"github.com/slipwayhq/slipway/platform/failpoint"
 )
 
 // patience is how often an event is tried in place when nothing shows that the
@@ -217,7 +218,9 @@ func (r *Relay) send(ctx context.Context, b *batch) []error {
 	if len(good) == 0 {
 		return fates
 	}
+	failpoint.At(failpoint.BeforePublish, r.cfg.Sink)
 	outcomes := broker.Outcomes(r.pub.Publish(ctx, good), len(good))
+	failpoint.At(failpoint.AfterPublish, r.cfg.Sink)
 	if index == nil {
 		return outcomes
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/slipwayhq/slipway/platform/failpoint"
 )
 
 // Beginner starts transactions: a pool, a connection, or a stub.
@@ -83,9 +85,11 @@ func once(ctx context.Context, db Beginner, opts TxOptions, fn func(tx pgx.Tx) e
 	}
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
+	failpoint.At(failpoint.BeforeCommit, "")
 	if err := tx.Commit(finish); err != nil {
 		return commitError(err)
 	}
+	failpoint.At(failpoint.AfterCommit, "")
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/slipwayhq/slipway/platform/broker"
+	"github.com/slipwayhq/slipway/platform/failpoint"
 )
 
 // dispatcher runs the handlers of one session: keys side by side, messages of a key
@@ -174,7 +175,9 @@ func (d *dispatcher) done(it item, v broker.Verdict) {
 		_ = msg.TermWithReason(reason)
 		return
 	}
+	failpoint.At(failpoint.BeforeAck, d.sub.Name)
 	_ = msg.Ack() // lost, it comes again
+	failpoint.At(failpoint.AfterAck, d.sub.Name)
 }
 
 // keep tells the server that what is in hand is being worked on.

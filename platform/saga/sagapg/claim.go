@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/slipwayhq/slipway/platform/failpoint"
 	"github.com/slipwayhq/slipway/platform/saga"
 )
 
@@ -80,6 +81,9 @@ func (t *term) claim(ctx context.Context, free int) ([]*claimed, error) {
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) { return r.scan(row, token) })
 	if err != nil {
 		return nil, fmt.Errorf("claim sagas: %w", missing(err))
+	}
+	if len(all) > 0 {
+		failpoint.At(failpoint.AfterClaim, all[0].def.plan.Name)
 	}
 	return all, t.readSignals(ctx, conn, all)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/slipwayhq/slipway/platform/failpoint"
 	"github.com/slipwayhq/slipway/platform/postgres"
 	"github.com/slipwayhq/slipway/platform/saga"
 )
@@ -211,10 +212,26 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[claim]bo
 	if taken := signalsOf(batch); len(taken) > 0 {
 		b.Queue(takeSignals, taken)
 	}
+	reach(failpoint.BeforeRecord, batch)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("store progress of sagas: %w", missing(err))
 	}
+	reach(failpoint.AfterRecord, batch)
 	return kept, nil
+}
+
+// reach names a record by where its saga is.
+func reach(p failpoint.Point, batch []*record) {
+	if !failpoint.Enabled {
+		return
+	}
+	for _, r := range batch {
+		way := "forward"
+		if r.instance.Backward {
+			way = "backward"
+		}
+		failpoint.At(p, fmt.Sprintf("%s-%s-%d", r.instance.Status, way, r.instance.Stage))
+	}
 }
 
 // storeTimeout bounds a commit.

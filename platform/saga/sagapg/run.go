@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
+	"github.com/slipwayhq/slipway/platform/failpoint"
 	"github.com/slipwayhq/slipway/platform/internal/correlation"
 	"github.com/slipwayhq/slipway/platform/saga"
 )
@@ -182,7 +183,9 @@ func (n *run) call(ctx context.Context, v saga.Invocation, deadline time.Time) r
 	}
 	began := time.Now()
 	res := result{command: v.Command, before: v.Data}
+	failpoint.At(failpoint.BeforeCall, step)
 	res.Result = n.def.Invoke(ctx, v)
+	failpoint.At(failpoint.AfterCall, step)
 	res.attempt = attempt{
 		at: n.t.worker.clock.now(), took: time.Since(began), command: v.Command, class: res.Class, step: step, error: text(res.Err),
 	}

@@ -25,6 +25,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/slipwayhq/slipway/platform/failpoint"
 	"github.com/slipwayhq/slipway/platform/fault"
 	"github.com/slipwayhq/slipway/reference/payment/domain"
 )
@@ -105,7 +106,9 @@ func (c *Client) call(ctx context.Context, name, method, path string, b body) (d
 	ctx, span := c.tracer.Start(ctx, "provider "+name, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
 	begun := time.Now()
+	failpoint.At("before-provider", name)
 	status, text, err := c.send(ctx, method, path, b)
+	failpoint.At("after-provider", name)
 	var answer domain.Answer
 	if err == nil {
 		span.SetAttributes(attribute.Int("http.response.status_code", status))
