@@ -123,7 +123,12 @@ func (s *system) launchOrder(t *testing.T, env ...string) *service {
 // launch starts a program and reads its log.
 func launch(t *testing.T, program string, env ...string) *service {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(binaries, program))
+	return launchFile(t, filepath.Join(binaries, program), env...)
+}
+
+func launchFile(t *testing.T, program string, env ...string) *service {
+	t.Helper()
+	cmd := exec.Command(program)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -135,7 +140,7 @@ func launch(t *testing.T, program string, env ...string) *service {
 		_ = cmd.Process.Kill()
 		<-o.exited
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", program, o.log())
+			t.Logf("log of %s:\n%s", filepath.Base(program), o.log())
 		}
 	})
 	return o

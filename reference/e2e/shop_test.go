@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,10 +33,12 @@ import (
 type shop struct {
 	*system
 
+	programs string // folder of those of the services
 	ledger   string // file of the provider
 	provider *exec.Cmd
 	groups   map[string]*group
 	initial  map[string]int64 // stock at the beginning
+	placed   atomic.Int64     // orders by checkOut, each with a key of its own
 }
 
 // group is the replicas of a service behind one address.
@@ -50,8 +53,8 @@ type group struct {
 
 // replica is a process that can be killed and started again at its address.
 type replica struct {
-	name string
-	env  []string
+	program string
+	env     []string
 
 	mu   sync.Mutex
 	addr string
@@ -61,12 +64,23 @@ type replica struct {
 // openShop starts the system with so many replicas of each service, and fills the warehouse.
 func openShop(t *testing.T, replicas int, stock map[string]int64) *shop {
 	t.Helper()
-	s := &shop{system: newSystem(t), groups: map[string]*group{}, initial: stock, ledger: filepath.Join(t.TempDir(), "ledger.jsonl")}
+	return openShopOf(t, binaries, replicas, stock)
+}
+
+// openShopOf starts the services from the programs in a folder. env overrides what they are told.
+func openShopOf(t *testing.T, programs string, replicas int, stock map[string]int64, env ...string) *shop {
+	t.Helper()
+	s := &shop{
+		system: newSystem(t), programs: programs, groups: map[string]*group{}, initial: stock,
+		ledger: filepath.Join(t.TempDir(), "ledger.jsonl"),
+	}
 	s.startProvider(t)
-	s.add(t, "payment", replicas, "PROVIDER_URL="+s.providerURL(t), "SETTLE_AFTER=2s")
-	s.add(t, "inventory", replicas)
-	s.add(t, "order", replicas, "REDIS_URL=redis://"+s.redis.Addr(), "CHECKOUT_TIMEOUT=15s",
-		"INVENTORY_TARGET="+s.groups["inventory"].front.addr(), "PAYMENT_TARGET="+s.groups["payment"].front.addr())
+	s.add(t, "payment", replicas, slices.Concat([]string{"PROVIDER_URL=" + s.providerURL(t), "SETTLE_AFTER=2s"}, env)...)
+	s.add(t, "inventory", replicas, env...)
+	s.add(t, "order", replicas, slices.Concat([]string{
+		"REDIS_URL=redis://" + s.redis.Addr(), "CHECKOUT_TIMEOUT=15s",
+		"INVENTORY_TARGET=" + s.groups["inventory"].front.addr(), "PAYMENT_TARGET=" + s.groups["payment"].front.addr(),
+	}, env)...)
 	client := inventoryv1.NewInventoryServiceClient(dial(t, s.groups["inventory"].front.addr()))
 	for sku, n := range stock {
 		_, err := client.SetStock(t.Context(), &inventoryv1.SetStockRequest{Sku: sku, OnHand: n}, grpc.WaitForReady(true))
@@ -93,7 +107,7 @@ func (s *shop) add(t *testing.T, name string, replicas int, env ...string) {
 	require.NoError(t, err)
 	t.Cleanup(g.db.Close)
 	for range replicas {
-		r := &replica{name: name, env: g.env, addr: freeAddr(t)}
+		r := &replica{program: filepath.Join(s.programs, name), env: g.env, addr: freeAddr(t)}
 		r.start(t)
 		r.run.readyAt(t, r.addr)
 		g.replicas = append(g.replicas, r)
@@ -111,11 +125,11 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func (r *replica) start(t *testing.T) {
+func (r *replica) start(t *testing.T, env ...string) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.run = launch(t, r.name, append([]string{"GRPC_ADDR=" + r.addr}, r.env...)...)
+	r.run = launchFile(t, r.program, slices.Concat([]string{"GRPC_ADDR=" + r.addr}, r.env, env)...)
 }
 
 // kill ends the process like a power cut.
