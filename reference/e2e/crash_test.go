@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestCheckout_crashMatrix(t *testing.T) {
 			for p := range queue {
 				began := time.Now()
 				s.crashAt(t, p)
-				t.Logf("%s at %s, %s: %s", p.service, p.point, p.path.name, time.Since(began).Round(time.Millisecond))
+				t.Logf("%s at %s, %s: %s", p.service, p.point, p.name, time.Since(began).Round(time.Millisecond))
 			}
 			s.idle(t)
 			n := s.reconcile(t)
@@ -133,25 +134,25 @@ func (s *shop) crashAt(t *testing.T, p place) {
 	r := s.groups[p.service].replicas[0]
 	r.kill()
 	r.start(t, "FAILPOINTS="+p.point+"=crash@1", "FAILPOINTS_MARK="+mark)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		s.checkOut(t, p.path)
-	}()
+	armed, revived := r.run, make(chan struct{})
+	var supervisor sync.WaitGroup
+	supervisor.Go(func() {
+		select {
+		case <-armed.exited:
+			r.start(t)
+			close(revived)
+		case <-t.Context().Done():
+		}
+	})
+	s.checkOut(t, p.path)
 	select {
-	case <-r.run.exited:
+	case <-revived:
 	case <-time.After(patience):
 		require.Fail(t, "the place is not reached", "%s of %s", p.point, p.service)
 	}
 	died, err := os.ReadFile(mark)
 	require.NoError(t, err)
 	require.Equal(t, p.point, string(died))
-	r.start(t)
-	select {
-	case <-over:
-	case <-time.After(2 * patience):
-		require.Fail(t, "the order does not end", "%s of %s", p.point, p.service)
-	}
 }
 
 // checkOut places an order, and perhaps cancels it, as a client that repeats what has no answer, and

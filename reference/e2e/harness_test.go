@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +39,10 @@ var binaries string
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(brokerDir); dir != "" {
 		os.Exit(serveBroker(dir, os.Getenv(brokerPort)))
+	}
+	flag.Parse()
+	if cpus := runtime.GOMAXPROCS(0); flag.Lookup("test.parallel").Value.String() == strconv.Itoa(cpus) {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*cpus)) // tests wait for processes most of the time
 	}
 	os.Exit(run(m))
 }
