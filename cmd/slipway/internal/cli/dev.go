@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
@@ -27,6 +28,7 @@ type devOptions struct {
 	timeScale        float64
 	detach, detached bool // detached marks the process that detach has started
 	logFormat        logview.Format
+	given            []string // the flags as they were given, but for detach
 }
 
 func (a *app) dev() *cobra.Command {
@@ -65,6 +67,11 @@ Ctrl-C drains the services and stops the servers. A second Ctrl-C ends everythin
 		if len(args) > 0 {
 			return command.Unknown(cmd, args[0])
 		}
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if f.Name != "detach" {
+				o.given = append(o.given, "--"+f.Name+"="+f.Value.String())
+			}
+		})
 		return a.runDev(o)
 	}
 	return cmd

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,12 +36,9 @@ func (a *app) detach(p *project.Project, o devOptions) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.Command(self, "dev", "--detached", "--port-offset", strconv.Itoa(o.portOffset), "--log-format", string(o.logFormat))
-	if o.observability {
-		cmd.Args = append(cmd.Args, "--observability", fmt.Sprintf("--time-scale=%g", o.timeScale))
-	}
+	cmd := exec.Command(self, append([]string{"dev", "--detached"}, o.given...)...)
 	if o.fresh {
-		cmd.Args = append(cmd.Args, "--fresh", "--yes")
+		cmd.Args = append(cmd.Args, "--yes") // that was asked here
 	}
 	cmd.Args[0] = a.program // what its messages tell the user to type
 	cmd.Env, cmd.Stdout, cmd.Stderr = a.environ, log, log
