@@ -30,7 +30,7 @@ const fake = "OBSERVE_FAKE"
 
 func TestMain(m *testing.M) {
 	if _, ok := os.LookupEnv(fake); ok {
-		for _, arg := range os.Args {
+		for _, arg := range append(os.Args, "--web.listen-address="+os.Getenv("HEALTH_ADDR")) {
 			if addr, ok := strings.CutPrefix(arg, "--web.listen-address="); ok {
 				fmt.Println(http.ListenAndServe(addr, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
 			}
@@ -167,6 +167,26 @@ func TestStack_StopComponent(t *testing.T) {
 	require.Empty(t, s.Running())
 	require.Empty(t, proc.Records{Dir: filepath.Join(dir, "run")}.List())
 	require.Empty(t, s.Died(), "nobody died by itself")
+}
+
+// The collector ends first: what it still has it sends to the others. If all end at once, they are gone
+// before it, which takes its time here.
+func TestStack_Stop(t *testing.T) {
+	t.Parallel()
+	order := filepath.Join(t.TempDir(), "order")
+	ending := func(name, after string) string {
+		return `trap '` + after + `; echo ` + name + ` >>"` + order + `"; kill $child; exit 0' TERM
+` + strings.Replace(serving(), "exec ", "", 1) + ` & child=$!
+wait $child`
+	}
+	s := start(t, observe.Options{Dir: t.TempDir(), ProgramDirs: []string{install(t, map[string]string{
+		"otelcol": ending("collector", "sleep 0.3"), "prometheus": ending("prometheus", ":"),
+	})}})
+	require.Len(t, s.Running(), 2)
+	require.NoError(t, s.Stop(t.Context()))
+	text, err := os.ReadFile(order)
+	require.NoError(t, err)
+	require.Equal(t, "collector\nprometheus\n", string(text))
 }
 
 func TestStack_Died(t *testing.T) {
