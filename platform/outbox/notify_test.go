@@ -16,7 +16,8 @@ import (
 )
 
 // No commit waits for the lock with which NOTIFY lines commits up, whoever wakes the relay. The same writers
-// with a NOTIFY in each transaction do.
+// with a NOTIFY in each transaction do. Here each commit takes as long as the test wants: it waits for a
+// synchronous standby that there is not.
 func TestRelay_linesNoCommitsUp(t *testing.T) {
 	t.Parallel()
 	server := postgrestest.StartServer(t)
@@ -24,58 +25,49 @@ func TestRelay_linesNoCommitsUp(t *testing.T) {
 	_, err := migrate.Up(t.Context(), url, outbox.Migrations())
 	require.NoError(t, err)
 	pool := open(t, url)
-	// Commits take their time, as on a disk.
-	for _, setting := range []string{"fsync = on", "commit_siblings = 0", "commit_delay = 3000"} {
-		exec(t, pool, "ALTER SYSTEM SET "+setting)
+	standbys := func(names string) {
+		exec(t, pool, "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'")
+		exec(t, pool, "SELECT pg_reload_conf()")
+		eventually(t, func() bool { return rows[string](t, pool, "SHOW synchronous_standby_names")[0] == names })
 	}
-	exec(t, pool, "SELECT pg_reload_conf()")
 	s := &sink{}
 	active, _, _ := start(t, pool, s, quick())
 	eventually(t, active.Active)
 	standby, _, _ := start(t, pool, s, quick())
-	const writers, each = 64, 30
+	const writers = 16
 	cfg := pool.Config().Copy()
-	cfg.MaxConns, cfg.ConnConfig.ConnectTimeout = writers+1, patience
+	cfg.MaxConns, cfg.ConnConfig.ConnectTimeout = writers, patience
 	crowd, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(crowd.Close)
-	// write returns how often somebody was seen to wait for the lock, and how often it was looked.
-	write := func(also string) (waits, looks int) {
+
+	// commit lets every writer come to its commit, and returns when so many of them wait for the standby
+	// and so many for the lock.
+	commit := func(also string, committing, waiting int) {
+		standbys("nobody")
 		var group sync.WaitGroup
 		for w := range writers {
 			group.Go(func() {
-				for i := range each {
-					err := postgres.InTx(t.Context(), crowd, postgres.TxOptions{}, func(tx pgx.Tx) error {
-						if also != "" {
-							if _, err := tx.Exec(t.Context(), also); err != nil {
-								return err
-							}
-						}
-						return outbox.Add(t.Context(), tx, event(strconv.Itoa(w)+also, int64(i+1)))
-					})
-					if err != nil {
-						t.Error(err)
+				err := postgres.InTx(t.Context(), crowd, postgres.TxOptions{}, func(tx pgx.Tx) error {
+					if _, err := tx.Exec(t.Context(), also); err != nil {
+						return err
 					}
 					standby.Wake()
+					return outbox.Add(t.Context(), tx, event(strconv.Itoa(w)+also, 1))
+				})
+				if err != nil {
+					t.Error(err)
 				}
 			})
 		}
-		done := make(chan struct{})
-		go func() { group.Wait(); close(done) }()
-		for {
-			waits += rows[int](t, pool, `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
-				WHERE datname = current_database() AND locktype = 'object' AND database = 0 AND NOT granted`)[0]
-			looks++
-			select {
-			case <-done:
-				return waits, looks
-			default:
-			}
-		}
+		eventually(t, func() bool {
+			return committing == rows[int](t, pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")[0] &&
+				waiting == rows[int](t, pool, "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND database = 0 AND NOT granted")[0]
+		})
+		standbys("")
+		group.Wait()
 	}
-	waits, looks := write("")
-	require.Zero(t, waits)
-	require.Greater(t, looks, 10)
-	waits, _ = write("SELECT pg_notify('somebody', 'an event')")
-	require.Positive(t, waits, "this test looks at the wrong lock")
+	commit("SELECT 1", writers, 0)
+	commit("SELECT pg_notify('somebody', 'an event')", 1, writers-1)
+	eventually(t, func() bool { return s.count() == 2*writers })
 }

@@ -112,7 +112,7 @@ func TestMetrics(t *testing.T) {
 // scraped returns the metrics of each service, after an order has gone through all of them.
 func scraped(t *testing.T) map[string]string {
 	t.Helper()
-	s := &shop{system: newSystem(t), groups: map[string]*group{}, initial: map[string]int64{}, ledger: filepath.Join(t.TempDir(), "ledger.jsonl")}
+	s := &shop{system: newSystem(t), programs: binaries, groups: map[string]*group{}, initial: map[string]int64{}, ledger: filepath.Join(t.TempDir(), "ledger.jsonl")}
 	const loud = "LOG_LEVEL=info" // it says where it serves metrics
 	s.startProvider(t)
 	s.add(t, "payment", 1, "PROVIDER_URL="+s.providerURL(t), loud)
