@@ -3,19 +3,18 @@ package outbox
 import (
 	"flag"
 	"math/rand/v2"
-	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/slipwayhq/slipway/platform/internal/schedules"
 )
 
 var (
-	onlySeed  = flag.Uint64("outbox.seed", 0, "simulate this schedule alone, with a trace")
-	schedules = flag.Uint64("outbox.schedules", 10_000, "how many schedules to simulate")
+	onlySeed = flag.Uint64("outbox.seed", 0, "simulate this schedule alone, with a trace")
+	howMany  = flag.Uint64("outbox.schedules", 10_000, "how many schedules to simulate")
 )
 
 const (
@@ -67,8 +66,12 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	began := time.Now()
-	sum, steps, bad := simulateAll(*schedules, m)
-	t.Logf("%d schedules, %d steps, %s; %+v", *schedules, steps, time.Since(began).Round(time.Millisecond), sum)
+	sum, bad := schedules.Run(*howMany, func(seed uint64, sum *witnessed) bool {
+		w := simulate(seed, m, false)
+		sum.add(w.sum)
+		return w.broken == ""
+	}, (*witnessed).add)
+	t.Logf("%d schedules, %s; %+v", *howMany, time.Since(began).Round(time.Millisecond), sum)
 	if bad != 0 {
 		w := simulate(bad, m, true)
 		t.Fatalf("schedule %d: %s\nreplay it with: go test ./platform/outbox -run TestSimulation -outbox.seed=%d\n%s",
@@ -82,38 +85,6 @@ func TestSimulation(t *testing.T) {
 	} {
 		require.Positive(t, seen, "the schedules never came to this: %s", what)
 	}
-}
-
-// simulateAll runs the schedules 1 to number and returns the first one that is broken.
-func simulateAll(number uint64, m *metrics) (sum witnessed, steps int, bad uint64) {
-	var next atomic.Uint64
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			var mine witnessed
-			var seen int
-			for seed := next.Add(1); seed <= number; seed = next.Add(1) {
-				w := simulate(seed, m, false)
-				mine.add(w.sum)
-				seen += w.steps
-				if w.broken != "" {
-					mu.Lock()
-					if bad == 0 || seed < bad {
-						bad = seed
-					}
-					mu.Unlock()
-					next.Store(number)
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			sum.add(mine)
-			steps += seen
-		})
-	}
-	wg.Wait()
-	return sum, steps, bad
 }
 
 // simulate runs one schedule to its end.

@@ -3,21 +3,19 @@ package saga_test
 import (
 	"flag"
 	"math/rand/v2"
-	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/slipwayhq/slipway/platform/internal/schedules"
 	"github.com/slipwayhq/slipway/platform/saga"
 )
 
 var (
-	onlySeed  = flag.Uint64("saga.seed", 0, "simulate this schedule alone, with a trace")
-	schedules = flag.Uint64("saga.schedules", 0, "how many schedules to simulate; 0 for a million, fewer with -short or -race")
+	onlySeed = flag.Uint64("saga.seed", 0, "simulate this schedule alone, with a trace")
+	howMany  = flag.Uint64("saga.schedules", 0, "how many schedules to simulate; 0 for a million, fewer with -short or -race")
 )
 
 const (
@@ -56,7 +54,7 @@ func TestSimulation(t *testing.T) {
 		require.Empty(t, s.broken)
 		return
 	}
-	number := *schedules
+	number := *howMany
 	switch {
 	case number > 0:
 	case testing.Short() || raced:
@@ -65,8 +63,12 @@ func TestSimulation(t *testing.T) {
 		number = 1_000_000
 	}
 	began := time.Now()
-	sum, events, bad := simulateAll(number)
-	t.Logf("%d schedules, %d events, %s; %+v", number, events, time.Since(began).Round(time.Millisecond), sum)
+	sum, bad := schedules.Run(number, func(seed uint64, sum *tally) bool {
+		s := simulate(seed, false)
+		sum.add(s.tally)
+		return s.broken == ""
+	}, (*tally).add)
+	t.Logf("%d schedules, %s; %+v", number, time.Since(began).Round(time.Millisecond), sum)
 	if bad != 0 {
 		s := simulate(bad, true)
 		t.Fatalf("schedule %d: %s\nreplay it with: go test ./platform/saga -run TestSimulation -saga.seed=%d\n%s",
@@ -80,38 +82,6 @@ func TestSimulation(t *testing.T) {
 	} {
 		require.Positive(t, seen, "the schedules never came to this: %s", what)
 	}
-}
-
-// simulateAll runs the schedules 1 to number and returns the first one that is broken.
-func simulateAll(number uint64) (sum tally, events int, bad uint64) {
-	var next atomic.Uint64
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			var mine tally
-			var seen int
-			for seed := next.Add(1); seed <= number; seed = next.Add(1) {
-				s := simulate(seed, false)
-				mine.add(s.tally)
-				seen += s.events
-				if s.broken != "" {
-					mu.Lock()
-					if bad == 0 || seed < bad {
-						bad = seed
-					}
-					mu.Unlock()
-					next.Store(number)
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			sum.add(mine)
-			events += seen
-		})
-	}
-	wg.Wait()
-	return sum, events, bad
 }
 
 // simulate runs one schedule to its end, with an operator if one is needed.
