@@ -45,7 +45,16 @@ func (h *host) start(tb testing.TB) {
 	h.opts.Port = opts.Port // the one that was free
 }
 
+// stop ends the server when it has answered what it was asked: a stream that it makes while it ends
+// outlives it, with its goroutines.
 func (h *host) stop() {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if info, err := h.server.Jsz(nil); err != nil || info.API.Inflight == 0 {
+			break
+		}
+	}
 	h.server.Shutdown()
 	h.server.WaitForShutdown()
 }
