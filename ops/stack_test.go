@@ -97,15 +97,8 @@ func TestKubernetesCollectors(t *testing.T) {
 	t.Run("are accepted by a collector", func(t *testing.T) {
 		t.Parallel()
 		require.NoError(t, validate(t, sampler))
-		// The exporter that routes by trace is in the image, not in the collector of make stack.
-		exporters := gateway["exporters"].(tree)
-		otlp := exporters["loadbalancing"].(tree)["protocol"].(tree)["otlp"].(tree)
-		otlp["endpoint"] = "sampler:4317"
-		delete(exporters, "loadbalancing")
-		exporters["otlp_grpc"] = otlp
-		gateway["service"].(tree)["pipelines"].(tree)["traces"].(tree)["exporters"] = []string{"otlp_grpc"}
 		require.NoError(t, validate(t, gateway))
-		otlp["no_such_key"] = 1
+		gateway["exporters"].(tree)["loadbalancing"].(tree)["protocol"].(tree)["otlp"].(tree)["no_such_key"] = 1
 		require.Error(t, validate(t, gateway))
 	})
 }
@@ -137,18 +130,29 @@ func inConfigMap(t *testing.T, file string) tree {
 // validate has the collector check a configuration, or skips the test.
 func validate(t *testing.T, config tree) error {
 	t.Helper()
-	otelcol, err := filepath.Abs("../.bin/otelcol")
-	require.NoError(t, err)
-	if _, err := os.Stat(otelcol); err != nil {
-		t.Skip("no otelcol: build it with: make stack")
-	}
 	text, err := yaml.Marshal(config)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "collector.yml")
 	require.NoError(t, os.WriteFile(file, text, 0o644))
-	out, err := exec.Command(otelcol, "validate", "--config", file).CombinedOutput()
+	cluster := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, os.WriteFile(cluster, []byte(`{apiVersion: v1, kind: Config, current-context: none,
+		clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}], contexts: [{name: none, context: {cluster: none}}]}`), 0o600))
+	cmd := exec.Command(otelcol(t), "validate", "--config", file)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster) // the gateway's resolver wants one, and does not ask it
+	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	return err
+}
+
+// otelcol returns where the collector of make stack is, or skips the test.
+func otelcol(t *testing.T) string {
+	t.Helper()
+	program, err := filepath.Abs("../.bin/otelcol")
+	require.NoError(t, err)
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("no otelcol: build it with: make stack")
+	}
+	return program
 }
 
 func toText(v any) string {
