@@ -49,7 +49,8 @@ type place struct {
 // somebody adds is crashed at too.
 //
 // It fails when a message is acknowledged before its effect is committed, when a position is stored
-// before its events are published, and when a step that comes again is done again.
+// before its events are published, when a step that comes again is done again, and when an order is
+// placed again for the same key.
 func TestCheckout_crashMatrix(t *testing.T) {
 	t.Parallel()
 	programs := buildToCrash(t)
