@@ -39,6 +39,8 @@ func TestKubernetesCollectors_twoTiers(t *testing.T) {
 	config := inConfigMap(t, "otel/kubernetes/gateway.yml")
 	config["exporters"].(tree)["loadbalancing"].(tree)["resolver"] = tree{"static": tree{"hostnames": hosts}}
 	client := coltracepb.NewTraceServiceClient(connect(t, startCollector(t, config)))
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // a collector that does not start never answers
+	defer cancel()
 
 	for service := range 2 {
 		for n := range traces {
@@ -50,7 +52,7 @@ func TestKubernetesCollectors_twoTiers(t *testing.T) {
 			if service == 1 && n%failing == 0 {
 				s.Status.Code = tracepb.Status_STATUS_CODE_ERROR
 			}
-			_, err := client.Export(t.Context(), &coltracepb.ExportTraceServiceRequest{
+			_, err := client.Export(ctx, &coltracepb.ExportTraceServiceRequest{
 				ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{s}}}}},
 			}, grpc.WaitForReady(true))
 			require.NoError(t, err)
