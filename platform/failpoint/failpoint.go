@@ -13,7 +13,8 @@
 // with exit code 2: a crash that was asked for and never comes would pass for a proof.
 //
 // Run a system once with FAILPOINTS_SEEN and once more for each name in the file, and
-// everything that was reached has been crashed at, also what somebody adds tomorrow. The
+// every marked place that was reached has been crashed at, also one that somebody adds
+// tomorrow. The
 // idea is that of FreeBSD's fail(9) and etcd's gofail.
 package failpoint
 

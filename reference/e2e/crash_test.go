@@ -42,8 +42,9 @@ type place struct {
 	service, point string
 }
 
-// Every process is killed at every place that it comes to on the paths of a checkout: before and after
-// each commit, call, reply, record of a saga, publication and acknowledgement. Each time the order ends
+// Every process is killed once at every marked place that it comes to on these paths of a checkout: before
+// and after its commits, calls, replies, records of a saga, publications and acknowledgements, the first
+// time that it comes there. Each time the order ends
 // as if nothing had happened, and afterwards money, stock and orders agree to the cent, and there is
 // one order for each key. The places are those that a first run of all paths lists, so that one that
 // somebody adds is crashed at too.
@@ -151,6 +152,7 @@ func (s *shop) crashAt(t *testing.T, p place) {
 	case <-time.After(patience):
 		require.Fail(t, "the place is not reached", "%s of %s", p.point, p.service)
 	}
+	supervisor.Wait()
 	died, err := os.ReadFile(mark)
 	require.NoError(t, err)
 	require.Equal(t, p.point, string(died))
