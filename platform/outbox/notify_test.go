@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -33,24 +34,38 @@ func TestRelay_linesNoCommitsUp(t *testing.T) {
 	active, _, _ := start(t, pool, s, quick())
 	eventually(t, active.Active)
 	standby, _, _ := start(t, pool, s, quick())
-	// The writers wait as long as the test lets them: no bound of a pool ends a commit.
+	// Who commits waits as long as the test wants: no bound of a pool ends it.
+	patient := func(name string, conns int32) *pgxpool.Pool {
+		cfg, err := pgxpool.ParseConfig(url + "&synchronous_commit=on")
+		require.NoError(t, err)
+		cfg.MaxConns = conns
+		cfg.ConnConfig.RuntimeParams["application_name"] = name
+		crowd, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(crowd.Close)
+		return crowd
+	}
 	const writers = 16
-	cfg, err := pgxpool.ParseConfig(url)
-	require.NoError(t, err)
-	cfg.MaxConns = writers
-	cfg.ConnConfig.RuntimeParams["application_name"] = "writer"
-	crowd, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	require.NoError(t, err)
-	t.Cleanup(crowd.Close)
-	waiting := func(event string) int {
-		return rows[int](t, pool, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer' AND wait_event = '"+event+"'")[0]
+	crowd, scout := patient("writer", writers), patient("scout", 1)
+	exec(t, pool, "CREATE TABLE scout (way int)")
+	waiting := func(name, event string) int {
+		return rows[int](t, pool, "SELECT count(*) FROM pg_stat_activity WHERE application_name = '"+name+"' AND wait_event = '"+event+"'")[0]
 	}
 
 	// commit lets every writer come to its commit, and returns when so many of them wait for the standby
 	// and so many for the lock.
 	commit := func(also string, committing, inLine int) {
-		standbys("nobody")
 		var group sync.WaitGroup
+		standbys("nobody")
+		// Commits wait only once a process of the server has heard of it: somebody goes ahead until one does.
+		var found atomic.Bool
+		group.Go(func() {
+			for !found.Load() {
+				exec(t, scout, "INSERT INTO scout VALUES (1)")
+			}
+		})
+		eventually(t, func() bool { return waiting("scout", "SyncRep") == 1 })
+		found.Store(true)
 		for w := range writers {
 			group.Go(func() {
 				err := pgx.BeginFunc(t.Context(), crowd, func(tx pgx.Tx) error {
@@ -65,7 +80,9 @@ func TestRelay_linesNoCommitsUp(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, func() bool { return waiting("SyncRep") == committing && waiting("object") == inLine })
+		eventually(t, func() bool {
+			return waiting("writer", "SyncRep") == committing && waiting("writer", "object") == inLine
+		})
 		standbys("")
 		group.Wait()
 	}
