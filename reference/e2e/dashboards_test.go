@@ -36,7 +36,7 @@ func TestDashboards(t *testing.T) {
 	skipped := map[string]int{} // by reason
 	for _, d := range dashboards {
 		for _, q := range d.Queries() {
-			if why := dev.unanswerable(q); why != "" {
+			if why := dev.unanswerable(t, q); why != "" {
 				skipped[why]++
 				continue
 			}
@@ -74,7 +74,8 @@ var jobs = regexp.MustCompile(`job="([a-z]+)"`)
 var components = map[string]string{"postgres": "postgres_exporter"}
 
 // unanswerable says what is missing on this machine to answer q.
-func (d *devSystem) unanswerable(q grafana.Query) string {
+func (d *devSystem) unanswerable(t *testing.T, q grafana.Query) string {
+	t.Helper()
 	need := []string{q.Source}
 	for _, m := range jobs.FindAllStringSubmatch(q.Expr, -1) {
 		if name := m[1]; name != "slipway" {
@@ -92,7 +93,24 @@ func (d *devSystem) unanswerable(q grafana.Query) string {
 			return "no " + name + " on this machine: build it with: make stack"
 		}
 	}
+	switch {
+	case strings.Contains(q.Expr, "backend_type") && !d.exports(t, "backend_type="):
+		return "the postgres_exporter of this machine knows no backend_type: build a later one with: make stack"
+	case strings.Contains(q.Expr, "otelcol_exporter_queue") && d.components["loki"] == "" && d.components["tempo"] == "":
+		return "without loki and tempo the collector has no queues: build them with: make stack"
+	}
 	return ""
+}
+
+// exports tells whether the metrics of PostgreSQL have something.
+func (d *devSystem) exports(t *testing.T, text string) (has bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		metrics, ok := d.fetch(t, d.components["postgres_exporter"]+"/metrics")
+		has = strings.Contains(string(metrics), text)
+		return ok && strings.Contains(string(metrics), "pg_stat_activity_count")
+	}, patience, 100*time.Millisecond)
+	return has
 }
 
 // requireRefused asks for what is not there.
