@@ -1,6 +1,6 @@
 // Package saga describes business processes of several steps that together happen, or are undone.
 //
-//	checkout, err := saga.Define("checkout", 1,
+//	checkout := saga.Define("checkout", 1,
 //		saga.Undo("cancel-order", cancel),
 //		saga.Step("reserve-stock", reserve).Undo("release-stock", release),
 //		saga.Step("authorize-payment", authorize).Undo("void-payment", void).Verify(authorized),

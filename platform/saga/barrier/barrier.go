@@ -69,7 +69,8 @@ func Act(ctx context.Context, tx pgx.Tx, key string) (fresh bool, err error) {
 
 // Undo marks the undo of a key in the caller's transaction. needed says that there is something to undo:
 // true once, if the action has happened. Either way no action of the key happens later. Others with the
-// same key wait until the transaction ends.
+// same key wait until the transaction ends. An undo that comes when the action's mark is past its
+// retention (see [Config]) finds nothing to undo.
 func Undo(ctx context.Context, tx pgx.Tx, key string) (needed bool, err error) {
 	err = tx.QueryRow(ctx, `INSERT INTO slipway.saga_barrier AS b (key, undone) VALUES ($1, true)
 		ON CONFLICT (key) DO UPDATE SET undone = true WHERE NOT b.undone RETURNING acted`, key).Scan(&needed)

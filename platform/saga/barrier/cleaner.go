@@ -13,8 +13,8 @@ import (
 
 // Config is how marks are removed. The zero value is a good one for production.
 type Config struct {
-	// Retention is how long marks are kept; no call of a step may come later than that.
-	// 0 means 30 days.
+	// Retention is how long marks are kept. No call of a step may come later than that, nor its
+	// undo: it must be longer than sagas may wait, also for an operator. 0 means 30 days.
 	Retention time.Duration `env:"BARRIER_RETENTION"`
 	// Every is the time between two looks. 0 means an hour.
 	Every time.Duration `env:"BARRIER_CLEAN_EVERY"`
