@@ -40,8 +40,9 @@ type signal struct {
 
 // The first %d is how many of each definition: one with many sagas does not hold up the
 // others. LIMIT is a literal, or the plan could be a sort of all that wait. What a dead
-// worker leaves comes first, then what is due, then what a signal has come for. A claim
-// that a crash of the database undoes harms nobody, so nobody waits for the disk.
+// worker leaves comes first, then what is due, then what a signal has come for. A worker that
+// was taken for dead gets nothing. A claim that a crash of the database undoes harms nobody,
+// so nobody waits for the disk.
 const claimSQL = `WITH orphaned AS MATERIALIZED (
     SELECT s.id FROM slipway.saga s WHERE s.owner = ANY ($1::bigint[]) AND s.definition = ANY ($2::int[])
     LIMIT %[1]d FOR UPDATE SKIP LOCKED),
@@ -56,7 +57,7 @@ signaled AS MATERIALIZED (
 UPDATE slipway.saga s SET owner = $4, token = $5, next_run_at = NULL, claims = s.claims + CASE WHEN f.lost THEN 1 ELSE 0 END
 FROM (SELECT id, bool_or(lost) AS lost FROM (SELECT id, true AS lost FROM orphaned UNION ALL SELECT id, false FROM due
     UNION ALL SELECT id, false FROM signaled) u GROUP BY id) f
-WHERE s.id = f.id
+WHERE s.id = f.id AND EXISTS (SELECT FROM slipway.saga_worker WHERE id = $4 AND ended_at IS NULL)
 RETURNING s.id, s.definition, s.claims, s.stage, s.status, s.backward, s.steps, s.data, s.deadline, s.failing_since,
     s.reason, s.problem, s.headers, s.waits_for, s.created_at`
 

@@ -6,8 +6,8 @@ import (
 )
 
 // clock is the time of sagas in this process: the database's at the last sign of life,
-// carried on by this machine's monotonic clock. What the machine takes for the time of day
-// does not matter. Safe for concurrent use.
+// carried on by this machine's monotonic clock, also while the database is away. What the
+// machine takes for the time of day does not matter. Safe for concurrent use.
 type clock struct {
 	mu     sync.Mutex
 	time   time.Time // at
@@ -43,6 +43,9 @@ func (c *clock) set(t, asked time.Time, adjust string) (jump time.Duration) {
 	c.time, c.at, c.adjust = t, asked.Add(answered.Sub(asked)/2), adjust
 	return 0
 }
+
+// forget has the clock take over the next time that the database gives, whatever it is.
+func (c *clock) forget() { c.adjusted("") }
 
 func (c *clock) adjustment() string {
 	c.mu.Lock()

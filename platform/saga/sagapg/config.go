@@ -27,7 +27,7 @@ type Config struct {
 	// before they are given up. 0 means 5 seconds.
 	Grace time.Duration `env:"SAGA_GRACE"`
 	// Retention is for how long sagas that are over, and every attempt at their steps, are
-	// kept. Days go as a whole. 0 means 14 days.
+	// kept. Days go as a whole. What operators did is kept for ever. 0 means 14 days.
 	Retention time.Duration `env:"SAGA_RETENTION"`
 	// Maintenance is how often partitions are looked after. 0 means a minute.
 	Maintenance time.Duration `env:"SAGA_MAINTENANCE"`

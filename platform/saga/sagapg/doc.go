@@ -33,13 +33,17 @@
 //
 // What does not get on an [Operator] decides about: each decision changes the token and leaves the saga
 // without an owner, so whoever was at work on it is refused, and its calls count as of unknown outcome.
+// What operators did is kept for ever (saga_action).
 //
 // # Time
 //
 // Deadlines and pauses are by the database's clock, which each process carries on by its monotonic clock
-// between two signs of life. A jump of the database's clock is noticed and taken out (saga_clock), so no
-// deadline and no pause changes when somebody sets it or a standby with another clock takes over, as long
-// as one worker lives through it.
+// between two signs of life, and while the database is away. A jump of the database's clock is noticed and
+// taken out (saga_clock), so no deadline and no pause changes when somebody sets it or a standby with
+// another clock takes over, as long as one process lives through it. What is started in the seconds before
+// a jump is noticed may have the other time: a process that runs sagas gives its own, others ask the
+// database. A process that stood still itself, on a machine that was suspended, takes the time from those
+// that did not.
 //
 // # Speed
 //

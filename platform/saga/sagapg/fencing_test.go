@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -24,7 +25,7 @@ func enlist(t *testing.T) (*term, *pgxpool.Pool) {
 	r.metrics, err = newMetrics(nil, r)
 	require.NoError(t, err)
 	require.NoError(t, r.register(t.Context()))
-	w, err := join(t.Context(), db, r.cfg, r.ids, r.logger)
+	w, err := join(t.Context(), db, r.cfg, &clock{}, r.ids, r.logger)
 	require.NoError(t, err)
 	term := newTerm(r, w)
 	t.Cleanup(func() {
@@ -51,13 +52,13 @@ func TestJournal_tellsClaimsApart(t *testing.T) {
 	id := owned(t, db, term.worker.id, 2)
 	stale := &record{id: id, token: 1, instance: saga.Instance{Problem: "stale"}}
 	valid := &record{id: id, token: 2, instance: saga.Instance{Problem: "valid"}}
-	kept, err := term.journal.store(t.Context(), []*record{stale, valid})
+	kept, err := term.journal.store(t.Context(), []*record{stale, valid}, false)
 	require.NoError(t, err)
 	require.Equal(t, map[claim]bool{{id, 2}: true}, kept)
 
 	over := &record{id: id, token: 2, finished: true, instance: saga.Instance{Status: saga.Completed}}
 	staleEnd := &record{id: id, token: 1, finished: true, instance: saga.Instance{Status: saga.Compensated}}
-	kept, err = term.journal.store(t.Context(), []*record{staleEnd, over})
+	kept, err = term.journal.store(t.Context(), []*record{staleEnd, over}, false)
 	require.NoError(t, err)
 	require.Equal(t, map[claim]bool{{id, 2}: true}, kept)
 	var status saga.Status
@@ -68,9 +69,103 @@ func TestJournal_tellsClaimsApart(t *testing.T) {
 	launch := func(token int64) *record {
 		return &record{id: twice, token: token, data: []byte("{}"), launched: &launched{definition: 1, headers: "{}", at: time.Now()}}
 	}
-	kept, err = term.journal.store(t.Context(), []*record{launch(3), launch(4)})
+	kept, err = term.journal.store(t.Context(), []*record{launch(3), launch(4)}, false)
 	require.NoError(t, err)
 	require.Len(t, kept, 1, "one of two that start the same saga at once")
+}
+
+// A signal is taken only by a record that is kept. Taken by any record, the handler of a run that an
+// operator has taken the saga from took the signal with it, and the saga that still waits was undone
+// because nothing came.
+func TestJournal_takesSignalsWithWhatIsKept(t *testing.T) {
+	t.Parallel()
+	term, db := enlist(t)
+	id := owned(t, db, term.worker.id, 2)
+	send := func() (signal int64) {
+		err := db.QueryRow(t.Context(), "INSERT INTO slipway.saga_signal (saga_id, name, payload) VALUES ($1, 'paid', '') RETURNING id", id).Scan(&signal)
+		require.NoError(t, err)
+		return signal
+	}
+	left := func() (ids []int64) {
+		rows, err := db.Query(t.Context(), "SELECT id FROM slipway.saga_signal ORDER BY id")
+		require.NoError(t, err)
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		require.NoError(t, err)
+		return ids
+	}
+	first, second := send(), send()
+	_, err := term.journal.store(t.Context(), []*record{{id: id, token: 1, took: first}}, false)
+	require.NoError(t, err)
+	require.Equal(t, []int64{first, second}, left(), "a stale run takes none")
+	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 2}, {id: id, token: 1, took: second}}, false)
+	require.NoError(t, err)
+	require.Equal(t, []int64{first, second}, left(), "nor does it beside the valid one")
+	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 2, took: first}}, false)
+	require.NoError(t, err)
+	require.Equal(t, []int64{second}, left())
+
+	over := saga.Instance{Status: saga.Completed}
+	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 1, finished: true, instance: over}}, false)
+	require.NoError(t, err)
+	require.Equal(t, []int64{second}, left())
+	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 2, finished: true, instance: over}}, false)
+	require.NoError(t, err)
+	require.Empty(t, left(), "those that come too late go with the saga")
+}
+
+// A launch of which nobody knows whether it was stored is stored again, and is one. Without looking it
+// up it was refused, and what it had stored ran minutes later.
+func TestJournal_launchesOnce(t *testing.T) {
+	t.Parallel()
+	term, _ := enlist(t)
+	id := uuid.New()
+	launch := func(token int64) []*record {
+		return []*record{{id: id, token: token, data: []byte("{}"), launched: &launched{definition: 1, headers: "{}", at: time.Now()}}}
+	}
+	for _, again := range []bool{false, true} {
+		kept, err := term.journal.store(t.Context(), launch(7), again)
+		require.NoError(t, err)
+		require.Equal(t, map[claim]bool{{id, 7}: true}, kept)
+	}
+	kept, err := term.journal.store(t.Context(), launch(8), true)
+	require.NoError(t, err)
+	require.Empty(t, kept, "another one with that id")
+}
+
+// Sagas of a worker that nobody knows any more are freed. Only a worker that was frozen for minutes, and
+// forgotten meanwhile, can leave such; without looking for them nobody ever took them.
+func TestRunner_freesSagasOfForgottenWorkers(t *testing.T) {
+	t.Parallel()
+	term, db := enlist(t)
+	lost, mine := owned(t, db, term.worker.id+1000, 1), owned(t, db, term.worker.id, 2)
+	require.NoError(t, term.r.upkeep(t.Context()))
+	var free []uuid.UUID
+	rows, err := db.Query(t.Context(), "SELECT id FROM slipway.saga WHERE owner IS NULL AND claims = 1 AND next_run_at IS NOT NULL")
+	require.NoError(t, err)
+	free, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{lost}, free)
+	require.NotEqual(t, lost, mine)
+}
+
+// A worker that was taken for dead, and does not know yet, claims nothing.
+func TestTerm_claimsNothingWhenEnded(t *testing.T) {
+	t.Parallel()
+	term, db := enlist(t)
+	exec := func(sql string) {
+		_, err := db.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec(`INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at)
+		VALUES (gen_random_uuid(), 1, '{}', '{}', now(), now(), now() - interval '1 hour')`)
+	exec("UPDATE slipway.saga_worker SET ended_at = now()")
+	claimed, err := term.claim(t.Context(), 10)
+	require.NoError(t, err)
+	require.Empty(t, claimed)
+	exec("UPDATE slipway.saga_worker SET ended_at = NULL")
+	claimed, err = term.claim(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, claimed, 1)
 }
 
 // What a run has left that could not store its results: they are lost, and must not be forgotten.
@@ -113,4 +208,43 @@ func TestTerm_adoptsWhatRunsStill(t *testing.T) {
 	release <- struct{}{}
 	term.runs.Wait()
 	require.Zero(t, term.count())
+}
+
+// A process that stood still, as a machine does that is suspended, takes the time from those who lived on.
+// Taking the difference for a jump of the database's clock, it put the time of all sagas back.
+func TestWorker_stoodStill(t *testing.T) {
+	t.Parallel()
+	term, db := enlist(t)
+	cfg := Config{Lease: 200 * time.Millisecond}
+	adjustment := func() (text string) {
+		require.NoError(t, db.QueryRow(t.Context(), "SELECT adjust::text FROM slipway.saga_clock").Scan(&text))
+		return text
+	}
+	late := &clock{time: time.Now().Add(-time.Hour), at: time.Now(), adjust: adjustment()}
+	w, err := join(t.Context(), db, cfg, late, []int32{}, zap.NewNop())
+	require.NoError(t, err)
+	t.Cleanup(func() { w.link.close(t.Context()) })
+	require.False(t, w.ready(), "it does not know what time it is")
+	require.Eventually(t, func() bool {
+		require.NoError(t, term.worker.beat(t.Context()))
+		require.NoError(t, w.beat(t.Context()))
+		return w.timely.Load()
+	}, time.Minute, 10*time.Millisecond)
+	require.Equal(t, "00:00:00", adjustment())
+	require.WithinDuration(t, term.worker.clock.now(), w.clock.now(), jumpTolerance)
+
+	t.Run("alone it takes the jump out", func(t *testing.T) {
+		require.NoError(t, term.worker.leave(t.Context()))
+		require.NoError(t, w.leave(t.Context()))
+		early := &clock{time: time.Now().Add(time.Hour), at: time.Now(), adjust: adjustment()}
+		w, err := join(t.Context(), db, cfg, early, []int32{}, zap.NewNop())
+		require.NoError(t, err)
+		t.Cleanup(func() { w.link.close(t.Context()) })
+		require.Eventually(t, func() bool {
+			require.NoError(t, w.beat(t.Context()))
+			return w.timely.Load()
+		}, time.Minute, 10*time.Millisecond)
+		require.NotEqual(t, "00:00:00", adjustment())
+		require.WithinDuration(t, time.Now().Add(time.Hour), w.clock.now(), jumpTolerance)
+	})
 }

@@ -34,7 +34,7 @@ func (r *Runner) upkeep(ctx context.Context) error {
 	for _, p := range partitioned {
 		errs = append(errs, r.addPartitions(ctx, p.table), r.dropPartitions(ctx, p.table), r.deleteOld(ctx, p.table+"_default", p.column))
 	}
-	return errors.Join(append(errs, r.deleteOld(ctx, "saga_signal", "at"), r.bury(ctx))...)
+	return errors.Join(append(errs, r.dropSignals(ctx), r.bury(ctx), r.free(ctx))...)
 }
 
 const missingDays = `SELECT to_char(day, 'YYYYMMDD'), to_char(day, 'YYYY-MM-DD') || ' 00:00+00', to_char(day + interval '1 day', 'YYYY-MM-DD') || ' 00:00+00'
@@ -98,6 +98,21 @@ func (r *Runner) deleteOld(ctx context.Context, table, column string) error {
 	return nil
 }
 
+// dropSignals removes signals that came too late or too early for their saga. Each claim
+// looks at all that are there.
+func (r *Runner) dropSignals(ctx context.Context) error {
+	_, err := r.db.Exec(ctx, `DELETE FROM slipway.saga_signal WHERE ctid = ANY (ARRAY(
+		SELECT g.ctid FROM slipway.saga_signal g WHERE g.at < clock_timestamp() - $1::interval
+			AND NOT EXISTS (SELECT FROM slipway.saga s WHERE s.id = g.saga_id) LIMIT 10000))`, strayFor)
+	if err != nil {
+		return fmt.Errorf("drop signals of no saga: %w", err)
+	}
+	return nil
+}
+
+// strayFor is how long a signal is kept without a saga.
+const strayFor = time.Hour
+
 // bury forgets dead workers that have no sagas any more. One whose sagas nobody here can
 // run stays, so that others find them.
 func (r *Runner) bury(ctx context.Context) error {
@@ -105,6 +120,17 @@ func (r *Runner) bury(ctx context.Context) error {
 		AND NOT EXISTS (SELECT FROM slipway.saga s WHERE s.owner = w.id)`)
 	if err != nil {
 		return fmt.Errorf("forget ended saga workers: %w", err)
+	}
+	return nil
+}
+
+// free takes sagas from workers that are forgotten. A process that was frozen for so long may
+// still have stored one as its own before it noticed.
+func (r *Runner) free(ctx context.Context) error {
+	_, err := r.db.Exec(ctx, `UPDATE slipway.saga s SET owner = NULL, claims = claims + 1, next_run_at = `+now+`
+		WHERE s.owner IS NOT NULL AND NOT EXISTS (SELECT FROM slipway.saga_worker w WHERE w.id = s.owner)`)
+	if err != nil {
+		return fmt.Errorf("free sagas of forgotten workers: %w", err)
 	}
 	return nil
 }
@@ -137,5 +163,6 @@ func (r *Runner) change(ctx context.Context, statements ...string) error {
 	}
 }
 
-// reclaimEvery is how often a worker looks for sagas that it has and does not run.
-const reclaimEvery = time.Minute
+// reclaimEvery is how often a worker looks for sagas that it has and does not run, and for how
+// long they must have stood still: longer than a process takes from a commit to what follows it.
+const reclaimEvery = 15 * time.Second

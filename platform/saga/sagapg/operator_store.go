@@ -14,7 +14,8 @@ const (
 	decideSaga = `UPDATE slipway.saga SET token = $2, owner = NULL, claims = 0, stage = $3, status = $4, backward = $5, steps = $6, data = $7,
     deadline = $8, failing_since = $9, next_run_at = $10, waits_for = $11, reason = $12, problem = $13, updated_at = $14 WHERE id = $1`
 
-	decideEnd = `WITH gone AS (DELETE FROM slipway.saga WHERE id = $1 RETURNING *)
+	decideEnd = `WITH gone AS (DELETE FROM slipway.saga WHERE id = $1 RETURNING *),
+forgotten AS (DELETE FROM slipway.saga_signal g USING gone WHERE g.saga_id = gone.id)
 INSERT INTO slipway.saga_finished (finished_at, created_at, definition, stage, status, backward, id, data, headers, reason, problem)
 SELECT $2, created_at, definition, $3, $4, $5, id, $6, headers, $7, $8 FROM gone`
 

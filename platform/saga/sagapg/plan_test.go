@@ -93,7 +93,7 @@ func TestStatements_progressIsHOT(t *testing.T) {
 			c.add(r)
 		}
 		_, err := conn.Exec(ctx, updateSagas, int64(7), time.Now(), c.id, c.token, c.stage, c.status, c.backward, c.steps, c.data,
-			c.failingSince, c.reason, c.problem, c.waitsFor, c.release, c.next)
+			c.failingSince, c.reason, c.problem, c.waitsFor, c.release, c.next, c.took)
 		require.NoError(t, err)
 	}
 	var updated, hot int

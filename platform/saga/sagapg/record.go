@@ -107,10 +107,12 @@ func (j *journal) run() {
 // persist stores a batch, however often it takes while the worker is one. A record that
 // cannot be stored fails alone.
 func (j *journal) persist(ctx context.Context, batch []*record) {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		kept, err := j.store(ctx, batch)
+	pause := 50 * time.Millisecond
+	for again := false; ; again = true {
+		kept, err := j.store(ctx, batch, again)
 		if err != nil && postgres.IsUnavailable(err) && j.worker.trust.holds() {
 			wait(ctx, pause)
+			pause = min(2*pause, time.Second)
 			continue
 		}
 		if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
@@ -142,23 +144,29 @@ func (j *journal) answer(batch []*record, kept map[claim]bool, err error) {
 	}
 }
 
-// A record is stored only where the saga still belongs to this worker, by this claim.
-// coalesce keeps the plan off the index of owners, which would find all sagas of the worker
-// for each of them.
+// A record is stored only where the saga still belongs to this worker, by this claim, and a
+// signal is taken only by a record that is stored. coalesce keeps the plan off the index of
+// owners, which would find all sagas of the worker for each of them.
 const (
-	updateSagas = `UPDATE slipway.saga s SET stage = t.stage, status = t.status, backward = t.backward, steps = t.steps,
+	updateSagas = `WITH kept AS (UPDATE slipway.saga s SET stage = t.stage, status = t.status, backward = t.backward, steps = t.steps,
     data = coalesce(t.data, s.data), failing_since = t.failing_since, reason = t.reason, problem = t.problem,
     claims = 0, updated_at = t.now, waits_for = t.waits_for,
     owner = CASE WHEN t.release THEN NULL ELSE s.owner END, next_run_at = t.next_run_at
 FROM (SELECT $2::timestamptz AS now, u.* FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[],
-    $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[])
-    AS u (id, token, stage, status, backward, steps, data, failing_since, reason, problem, waits_for, release, next_run_at)) t
-WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1 RETURNING s.id, s.token`
+    $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[], $16::bigint[])
+    AS u (id, token, stage, status, backward, steps, data, failing_since, reason, problem, waits_for, release, next_run_at, took)) t
+WHERE s.id = t.id AND s.token = t.token AND coalesce(s.owner, 0) = $1 RETURNING s.id, s.token, t.took),
+taken AS (DELETE FROM slipway.saga_signal g USING kept k WHERE k.took > 0 AND g.id = k.took)
+SELECT id, token FROM kept`
 
 	launchSagas = `INSERT INTO slipway.saga (owner, id, token, data, deadline, definition, headers, created_at, updated_at)
 SELECT $1, u.*, u.created_at FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::int[], $7::text[], $8::timestamptz[])
     AS u (id, token, data, deadline, definition, headers, created_at)
 ON CONFLICT (id) DO NOTHING RETURNING id, token`
+
+	// findLaunched is for launches that are stored again, because nobody knows whether they were.
+	findLaunched = `SELECT s.id, s.token FROM unnest($1::uuid[], $2::bigint[]) AS t (id, token)
+JOIN slipway.saga s ON s.id = t.id AND s.token = t.token`
 
 	finishSagas = `WITH gone AS (
     DELETE FROM slipway.saga s USING unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[], $9::text[], $10::text[])
@@ -167,18 +175,18 @@ ON CONFLICT (id) DO NOTHING RETURNING id, token`
     RETURNING s.created_at, s.definition, t.stage, t.status, t.backward, s.id, s.token, coalesce(t.data, s.data) AS data, s.headers, t.reason, t.problem),
 finished AS (
     INSERT INTO slipway.saga_finished (finished_at, created_at, definition, stage, status, backward, id, data, headers, reason, problem)
-    SELECT $2, created_at, definition, stage, status, backward, id, data, headers, reason, problem FROM gone)
+    SELECT $2, created_at, definition, stage, status, backward, id, data, headers, reason, problem FROM gone),
+forgotten AS (DELETE FROM slipway.saga_signal g USING gone WHERE g.saga_id = gone.id)
 SELECT id, token FROM gone`
 
 	insertAttempts = `INSERT INTO slipway.saga_journal (worker, at, took, attempt, call, class, saga_id, step, error, trace_id)
 SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::smallint[], $6::smallint[], $7::uuid[], $8::text[], $9::text[], $10::text[]) u`
-
-	takeSignals = "DELETE FROM slipway.saga_signal WHERE id = ANY ($1)"
 )
 
 // store writes a batch in one transaction and one round trip, and returns whose records
-// were kept. Attempts are journaled also where a record is refused: they were made.
-func (j *journal) store(ctx context.Context, batch []*record) (kept map[claim]bool, err error) {
+// were kept. Attempts are journaled also where a record is refused: they were made. When it
+// is stored again the batch may have been stored before.
+func (j *journal) store(ctx context.Context, batch []*record, again bool) (kept map[claim]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	conn, err := j.link.get(ctx)
@@ -197,20 +205,20 @@ func (j *journal) store(ctx context.Context, batch []*record) (kept map[claim]bo
 	}
 	var b pgx.Batch
 	if l := launchedOf(batch); len(l.id) > 0 {
+		if again {
+			b.Queue(findLaunched, l.id, l.token).Query(collect)
+		}
 		b.Queue(launchSagas, j.worker.id, l.id, l.token, l.data, l.deadline, l.definition, l.headers, l.at).Query(collect)
 	}
 	if p := progressOf(batch); len(p.id) > 0 {
 		b.Queue(updateSagas, j.worker.id, at, p.id, p.token, p.stage, p.status, p.backward, p.steps, p.data, p.failingSince,
-			p.reason, p.problem, p.waitsFor, p.release, p.next).Query(collect)
+			p.reason, p.problem, p.waitsFor, p.release, p.next, p.took).Query(collect)
 	}
 	if f := finishedOf(batch); len(f.id) > 0 {
 		b.Queue(finishSagas, j.worker.id, at, f.id, f.token, f.stage, f.status, f.backward, f.data, f.reason, f.problem).Query(collect)
 	}
 	if a := attemptsOf(batch); len(a.id) > 0 {
 		b.Queue(insertAttempts, j.worker.id, a.at, a.took, a.attempt, a.call, a.class, a.id, a.step, a.error, a.traceID)
-	}
-	if taken := signalsOf(batch); len(taken) > 0 {
-		b.Queue(takeSignals, taken)
 	}
 	reach(failpoint.BeforeRecord, batch)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
@@ -241,7 +249,7 @@ const storeTimeout = 10 * time.Second
 // encodes thousands a second.
 type columns struct {
 	id                [][16]byte
-	token             []int64
+	token, took       []int64
 	stage, status     []int16
 	backward, release []bool
 	steps, data       [][]byte
@@ -253,7 +261,7 @@ type columns struct {
 
 func (c *columns) add(r *record) {
 	i := r.instance
-	c.id, c.token = append(c.id, r.id), append(c.token, r.token)
+	c.id, c.token, c.took = append(c.id, r.id), append(c.token, r.token), append(c.took, r.took)
 	c.stage, c.status = append(c.stage, int16(i.Stage)), append(c.status, int16(i.Status))
 	c.backward, c.release = append(c.backward, i.Backward), append(c.release, r.release)
 	c.steps, c.data = append(c.steps, r.steps), append(c.data, r.data)
@@ -323,15 +331,6 @@ func attemptsOf(batch []*record) (a attempts) {
 		}
 	}
 	return a
-}
-
-func signalsOf(batch []*record) (ids []int64) {
-	for _, r := range batch {
-		if r.took != 0 {
-			ids = append(ids, r.took)
-		}
-	}
-	return ids
 }
 
 // timeOf returns NULL for a zero time.

@@ -40,6 +40,7 @@ type Runner struct {
 	logger      *zap.Logger
 	tracer      trace.Tracer
 	metrics     *metrics
+	clock       *clock
 	wake        chan struct{}
 	definitions map[int32]*definition
 	ids         []int32
@@ -64,7 +65,7 @@ func NewRunner(
 	}
 	r := &Runner{
 		db: db, cfg: cfg, logger: logger, tracer: tp.Tracer("github.com/slipwayhq/slipway/platform/saga/sagapg"),
-		wake: make(chan struct{}, 1),
+		clock: &clock{}, wake: make(chan struct{}, 1),
 	}
 	var errs []error
 	if len(definitions) == 0 {
@@ -91,7 +92,7 @@ func (r *Runner) place(plan saga.Plan) (*term, *definition) {
 		return nil, nil
 	}
 	t := r.current.Load()
-	if t == nil || t.count() >= r.cfg.Concurrency || !t.worker.trust.holds() {
+	if t == nil || t.count() >= r.cfg.Concurrency || !t.worker.ready() {
 		return nil, nil
 	}
 	for _, d := range r.plans {
@@ -100,6 +101,19 @@ func (r *Runner) place(plan saga.Plan) (*term, *definition) {
 		}
 	}
 	return nil, nil
+}
+
+// now returns the time of sagas, or nil where the database has to be asked.
+func (r *Runner) now() *time.Time {
+	if r == nil {
+		return nil
+	}
+	t := r.current.Load()
+	if t == nil || !t.worker.ready() {
+		return nil
+	}
+	now := t.worker.clock.now()
+	return &now
 }
 
 // Wake tells the runner that there may be something to do: call it after a commit of Signal
@@ -132,7 +146,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var w *worker
 		err := r.patiently(ctx, func(ctx context.Context) (err error) {
-			w, err = join(ctx, r.db, r.cfg, r.ids, r.logger)
+			w, err = join(ctx, r.db, r.cfg, r.clock, r.ids, r.logger)
 			return err
 		})
 		if err != nil || ctx.Err() != nil {

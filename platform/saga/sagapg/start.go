@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -43,7 +44,7 @@ const (
 	// insertDue leaves the saga to whoever claims it first.
 	insertDue = `INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at, deadline)
 SELECT $1, d.id, $4, $5, t.now, t.now, t.now, t.now + $6::interval
-FROM slipway.saga_definition d, (SELECT ` + now + ` AS now) t WHERE d.name = $2 AND d.version = $3
+FROM slipway.saga_definition d, (SELECT coalesce($7::timestamptz, ` + now + `) AS now) t WHERE d.name = $2 AND d.version = $3
 ON CONFLICT (id) DO NOTHING`
 
 	// insertOwned is for a process that runs it itself.
@@ -65,23 +66,26 @@ func Start[S any](ctx context.Context, tx pgx.Tx, r *Runner, d *saga.Definition[
 	if t, def := r.place(s.plan); t != nil {
 		return s.own(ctx, tx, t, def)
 	}
-	if err := s.leave(ctx, tx); err != nil {
+	if err := s.leave(ctx, tx, r.now()); err != nil {
 		return nil, err
 	}
 	return r.Wake, nil
 }
 
 // Launch stores a new saga that no business change goes with, and runs it. It returns when
-// the saga is stored; sagas that are launched together share a commit. The rest is as with
-// [Start].
+// the saga is stored; sagas that are launched together share a commit. It needs a runner. The
+// rest is as with [Start].
 func Launch[S any](ctx context.Context, r *Runner, d *saga.Definition[S], id string, state S) error {
+	if r == nil {
+		return errors.New("launch saga: no runner: use Start, which needs none")
+	}
 	s, err := newStart(ctx, d, id, state)
 	if err != nil {
 		return err
 	}
 	t, def := r.place(s.plan)
 	if t == nil {
-		err := postgres.InTx(ctx, r.db, postgres.TxOptions{}, func(tx pgx.Tx) error { return s.leave(ctx, tx) })
+		err := postgres.InTx(ctx, r.db, postgres.TxOptions{}, func(tx pgx.Tx) error { return s.leave(ctx, tx, r.now()) })
 		r.Wake()
 		return err
 	}
@@ -150,14 +154,14 @@ func (s *started) own(ctx context.Context, tx pgx.Tx, t *term, def *definition) 
 	return func() { t.adopt(c) }, nil
 }
 
-// leave stores the saga for whoever comes first.
-func (s *started) leave(ctx context.Context, tx pgx.Tx) error {
+// leave stores the saga for whoever comes first. now is nil where the database has to be asked.
+func (s *started) leave(ctx context.Context, tx pgx.Tx, now *time.Time) error {
 	var timeout any
 	if s.plan.Timeout > 0 {
 		timeout = s.plan.Timeout
 	}
 	for registered := false; ; registered = true {
-		tag, err := tx.Exec(ctx, insertDue, s.id, s.plan.Name, s.plan.Version, s.data, s.headers, timeout)
+		tag, err := tx.Exec(ctx, insertDue, s.id, s.plan.Name, s.plan.Version, s.data, s.headers, timeout, now)
 		switch {
 		case err != nil:
 			return fmt.Errorf("start saga %s: %w", s.plan.Name, missing(err))
@@ -174,8 +178,8 @@ func (s *started) leave(ctx context.Context, tx pgx.Tx) error {
 
 // Signal stores a signal for a saga in the caller's transaction. The saga takes it when it
 // waits for that name, also if it does so only later; call [Runner.Wake] after the commit
-// and it does so at once. A signal for a saga that is over, or that never was, is dropped
-// after the retention.
+// and it does so at once. One that is not taken goes with its saga; one for a saga that is
+// over, or that never was, is dropped after an hour.
 func Signal(ctx context.Context, tx pgx.Tx, sagaID, name string, payload []byte) error {
 	key, err := uuid.Parse(sagaID)
 	if err != nil {

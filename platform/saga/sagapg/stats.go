@@ -70,7 +70,8 @@ type stats struct {
 	oldest    *prometheus.Desc
 
 	mu      sync.Mutex
-	at      time.Time
+	at      time.Time     // of the latest answer
+	good    time.Duration // for so long it is good enough
 	latest  reading
 	pending chan struct{} // closed when the database has answered; nil when it is not asked
 }
@@ -83,8 +84,13 @@ type reading struct {
 }
 
 const (
-	// statsAge is for how long an answer is good enough, and how long the database may take for one.
-	statsAge = 5 * time.Second
+	// statsAge is for how long an answer is good enough, and statsCost how many times as long as
+	// the database took for it: with a million sagas a look at all of them is not for nothing.
+	statsAge  = 5 * time.Second
+	statsCost = 50
+	// statsOld is for how long an answer is good enough at most, and how long the database may
+	// take for one.
+	statsOld = 20 * time.Second
 	// statsKept is for how long an answer is shown while there is no better one.
 	statsKept = 30 * time.Second
 	// statsPatience is how long a scrape waits for an answer. A database that hangs must not
@@ -119,7 +125,7 @@ func (s *stats) Describe(ch chan<- *prometheus.Desc) {
 func (s *stats) Collect(ch chan<- prometheus.Metric) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Since(s.at) > statsAge {
+	if time.Since(s.at) > s.good {
 		s.refresh()
 	}
 	if time.Since(s.at) > statsKept {
@@ -148,13 +154,15 @@ func (s *stats) refresh() {
 		done := make(chan struct{})
 		s.pending = done
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), statsAge)
+			ctx, cancel := context.WithTimeout(context.Background(), statsOld)
 			defer cancel()
+			asked := time.Now()
 			latest, err := s.read(ctx)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if err == nil {
 				s.at, s.latest = time.Now(), latest
+				s.good = min(max(statsAge, statsCost*s.at.Sub(asked)), statsOld)
 			}
 			s.pending = nil
 			close(done)

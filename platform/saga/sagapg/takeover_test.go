@@ -169,35 +169,99 @@ func TestRunner_drain(t *testing.T) {
 // out, the timer ends at once when the clock is set forward.
 func TestRunner_skewedClocks(t *testing.T) {
 	t.Parallel()
-	pool := setup(t)
+	w := skew(t)
+	_, reg, _ := start(t, w.far, quick(), w.long, w.bounded)
+	id := w.rest(t)
+	for _, hours := range []int{-10, 10, 0, 5} {
+		before := w.adjustment(t)
+		w.set(t, hours)
+		eventually(t, func() bool { return w.adjustment(t) != before })
+		status, _ := ended(t, w.pool, begin(t, w.far, w.bounded, trip{}))
+		require.Equal(t, saga.Completed, status)
+	}
+	w.rests(t, id)
+	require.Zero(t, value(t, reg, "saga_worker_restarts_total"), "the lease never ended")
+}
+
+// The database's clock jumps while it is away for longer than the lease: so it is when a standby with
+// another clock takes over. With a clock that began anew with each membership, the timer ended at once.
+func TestRunner_clockJumpsWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
+	w := skew(t)
+	_, first, _ := start(t, w.far, quick(), w.long, w.bounded)
+	_, second, _ := start(t, w.far, quick(), w.long, w.bounded)
+	id := w.rest(t)
+	for _, hours := range []int{3, -3} {
+		before := value(t, first, "saga_worker_restarts_total") + value(t, second, "saga_worker_restarts_total")
+		w.proxy.SetFault(faultproxy.Fault{Refuse: true})
+		w.proxy.Cut()
+		eventually(t, func() bool {
+			return value(t, first, "saga_worker_restarts_total")+value(t, second, "saga_worker_restarts_total") == before+2
+		})
+		adjustment := w.adjustment(t)
+		w.set(t, hours)
+		w.proxy.SetFault(faultproxy.Fault{})
+		eventually(t, func() bool { return w.adjustment(t) != adjustment })
+		status, _ := ended(t, w.pool, begin(t, w.far, w.bounded, trip{}))
+		require.Equal(t, saga.Completed, status)
+		w.rests(t, id)
+	}
+}
+
+// skewed is a database whose clock_timestamp() is a function that is ahead or behind by what a table
+// says, for who comes through the proxy.
+type skewed struct {
+	pool, far *pgxpool.Pool
+	proxy     *faultproxy.Proxy
+
+	long, bounded *saga.Definition[trip]
+}
+
+func skew(t *testing.T) *skewed {
+	t.Helper()
+	w := &skewed{pool: setup(t)}
 	for _, sql := range []string{
 		"CREATE SCHEMA skewed", "CREATE TABLE skewed.by (hours int)", "INSERT INTO skewed.by VALUES (1)",
 		`CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
 			AS 'SELECT pg_catalog.clock_timestamp() + make_interval(hours => hours) FROM skewed.by'`,
 	} {
-		_, err := pool.Exec(t.Context(), sql)
+		_, err := w.pool.Exec(t.Context(), sql)
 		require.NoError(t, err)
 	}
-	u, err := url.Parse(pool.Config().ConnString())
+	u, err := url.Parse(w.pool.Config().ConnString())
 	require.NoError(t, err)
+	w.proxy = faultproxy.Start(t, u.Host)
+	u.Host = w.proxy.Addr()
 	u.RawQuery = url.Values{"sslmode": {"disable"}, "search_path": {"skewed,pg_catalog,public"}}.Encode()
-	skewed := open(t, u.String())
+	w.far = open(t, u.String())
 	s := newSteps()
-	long := saga.Define("long", 1, saga.Sleep[trip]("rest", 30*time.Minute), saga.Step("hotel", s.of("hotel")))
-	bounded := s.trip().Timeout(30 * time.Minute)
-	_, reg, _ := start(t, skewed, quick(), long, bounded)
-	id := begin(t, skewed, long, trip{})
+	w.long = saga.Define("long", 1, saga.Sleep[trip]("rest", 30*time.Minute), saga.Step("hotel", s.of("hotel")))
+	w.bounded = s.trip().Timeout(30 * time.Minute)
+	return w
+}
+
+func (w *skewed) set(t *testing.T, hours int) {
+	t.Helper()
+	_, err := w.pool.Exec(t.Context(), "UPDATE skewed.by SET hours = $1", hours)
+	require.NoError(t, err)
+}
+
+func (w *skewed) adjustment(t *testing.T) string {
+	t.Helper()
+	return query[string](t, w.pool, "SELECT adjust::text FROM slipway.saga_clock")
+}
+
+// rest starts a saga that rests for half an hour, and returns when it does.
+func (w *skewed) rest(t *testing.T) (id string) {
+	t.Helper()
+	id = begin(t, w.far, w.long, trip{})
 	eventually(t, func() bool {
-		return query[int](t, pool, "SELECT count(*) FROM slipway.saga WHERE stage = 0 AND owner IS NULL") == 1
+		return query[int](t, w.pool, "SELECT count(*) FROM slipway.saga WHERE stage = 0 AND owner IS NULL") == 1
 	})
-	for _, hours := range []int{-10, 10, 0, 5} {
-		before := query[string](t, pool, "SELECT adjust::text FROM slipway.saga_clock")
-		_, err := pool.Exec(t.Context(), "UPDATE skewed.by SET hours = $1", hours)
-		require.NoError(t, err)
-		eventually(t, func() bool { return query[string](t, pool, "SELECT adjust::text FROM slipway.saga_clock") != before })
-		status, _ := ended(t, pool, begin(t, skewed, bounded, trip{}))
-		require.Equal(t, saga.Completed, status)
-	}
-	require.Equal(t, 1, query[int](t, pool, "SELECT count(*) FROM slipway.saga WHERE id = $1 AND stage = 0", id), "it still rests")
-	require.Zero(t, value(t, reg, "saga_worker_restarts_total"), "the lease never ended")
+	return id
+}
+
+func (w *skewed) rests(t *testing.T, id string) {
+	t.Helper()
+	require.Equal(t, 1, query[int](t, w.pool, "SELECT count(*) FROM slipway.saga WHERE id = $1 AND stage = 0", id), "it still rests")
 }

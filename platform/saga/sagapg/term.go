@@ -99,7 +99,7 @@ func (t *term) take(ctx, life context.Context) {
 	defer poll.Stop()
 	more := true
 	for ctx.Err() == nil && life.Err() == nil {
-		if free := t.r.cfg.Concurrency - t.count(); free > 0 {
+		if free := t.r.cfg.Concurrency - t.count(); free > 0 && t.worker.ready() {
 			more = t.claimAndRun(ctx, free)
 		}
 		var freed <-chan struct{}
@@ -205,7 +205,7 @@ func (t *term) left(n *run, rec *record) {
 // reclaim frees sagas that belong to this worker and that it does not run: what is left of
 // a run that could not store its progress. The results of its calls are lost.
 func (t *term) reclaim(ctx context.Context) error {
-	rows, err := t.r.db.Query(ctx, "SELECT id FROM slipway.saga WHERE owner = $1 AND updated_at < "+now+" - interval '1 minute'", t.worker.id)
+	rows, err := t.r.db.Query(ctx, "SELECT id FROM slipway.saga WHERE owner = $1 AND updated_at < "+now+" - $2::interval", t.worker.id, reclaimEvery)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,17 +18,20 @@ var errEnded = errors.New("the worker was taken for dead")
 
 // worker is the membership of this process: a row with a number that grows. Who sees it
 // stand still for a lease, by a clock of its own, takes the worker for dead. Only its loop
-// uses it, but for id, clock, trust and deadWorkers.
+// uses it, but for id, clock, trust, timely and deadWorkers.
 type worker struct {
 	db     *pgxpool.Pool
 	link   link // of the signs of life
 	cfg    Config
 	logger *zap.Logger
 	id     int64
-	clock  *clock
+	clock  *clock // of the process
 	trust  trust
 	seen   map[int64]sighting
-	last   time.Time // of the last sign of life
+	joined time.Time
+	elder  bool        // one that joined before lives
+	last   time.Time   // of the last sign of life
+	timely atomic.Bool // clock is right: nothing is run before
 
 	mu   sync.Mutex
 	dead []int64 // workers whose sagas are free
@@ -39,9 +43,9 @@ type sighting struct {
 	at    time.Time
 }
 
-// join makes the process a worker. It is one with a new id each time.
-func join(ctx context.Context, db *pgxpool.Pool, cfg Config, definitions []int32, logger *zap.Logger) (*worker, error) {
-	w := &worker{db: db, link: link{db: db, settings: relaxedSession}, cfg: cfg, logger: logger, clock: &clock{}, seen: map[int64]sighting{}}
+// join makes the process a worker. It is one with a new id each time, and its clock goes on.
+func join(ctx context.Context, db *pgxpool.Pool, cfg Config, c *clock, definitions []int32, logger *zap.Logger) (*worker, error) {
+	w := &worker{db: db, link: link{db: db, settings: relaxedSession}, cfg: cfg, logger: logger, clock: c, seen: map[int64]sighting{}}
 	asked := time.Now()
 	var t time.Time
 	var adjust string
@@ -50,9 +54,9 @@ func join(ctx context.Context, db *pgxpool.Pool, cfg Config, definitions []int32
 	if err != nil {
 		return nil, fmt.Errorf("register saga worker: %w", missing(err))
 	}
-	w.clock.set(t, asked, adjust)
+	w.timely.Store(w.clock.set(t, asked, adjust) == 0)
 	w.trust.renew(asked.Add(cfg.Lease))
-	w.last = asked
+	w.joined, w.last = asked, asked
 	return w, nil
 }
 
@@ -84,12 +88,37 @@ func (w *worker) beat(ctx context.Context) error {
 		return errEnded
 	}
 	w.trust.renew(asked.Add(w.cfg.Lease))
-	if jump := w.clock.set(others[0].Now, asked, others[0].Adjust); jump != 0 {
-		if err := w.takeOut(ctx, jump); err != nil {
-			return err
-		}
+	jump := w.clock.set(others[0].Now, asked, others[0].Adjust)
+	if jump == 0 {
+		w.timely.Store(true)
+	} else if err := w.judge(ctx, jump, others); err != nil {
+		return err
 	}
 	return w.watch(ctx, others, asked)
+}
+
+// judge decides who is wrong about the time. A worker that has agreed with the database before
+// saw its clock jump. One that never has may have stood still itself, as a machine does that is
+// suspended. It waits for the workers that were there before it: they take the jump out, or
+// live on without having seen one. When there are none the clock has jumped while all were
+// away, as that of a standby that has taken over.
+func (w *worker) judge(ctx context.Context, jump time.Duration, others []sign) error {
+	if w.timely.Load() {
+		return w.takeOut(ctx, jump)
+	}
+	for _, o := range others {
+		if s, known := w.seen[o.ID]; known && o.ID < w.id && !o.Ended && o.Beats != s.beats {
+			w.elder = true
+		}
+	}
+	switch waited := time.Since(w.joined); {
+	case !w.elder && waited > w.cfg.Lease:
+		return w.takeOut(ctx, jump)
+	case w.elder && waited > 3*w.cfg.Lease:
+		w.logger.Warn("this process has stood still: it takes the time of sagas from the others", zap.Duration("by", jump))
+		w.clock.forget()
+	}
+	return nil
 }
 
 // sign is one worker as it is seen.
@@ -157,6 +186,9 @@ func (w *worker) watch(ctx context.Context, others []sign, asked time.Time) erro
 	}
 	return nil
 }
+
+// ready tells whether the worker may take sagas on.
+func (w *worker) ready() bool { return w.trust.holds() && w.timely.Load() }
 
 // deadWorkers returns the workers whose sagas are free.
 func (w *worker) deadWorkers() []int64 {
