@@ -47,7 +47,7 @@ func setupFallback(t *testing.T) *pgxpool.Pool {
 func TestFallback_fuzz(t *testing.T) {
 	t.Parallel()
 	pool := setupFallback(t)
-	fuzz(t, pool, func(s *sink, cfg outbox.Config) { _, _, _ = startFallback(t, pool, s, cfg) })
+	fuzz(t, pool, func(relays *pgxpool.Pool, s *sink, cfg outbox.Config) { _, _, _ = startFallback(t, relays, s, cfg) })
 	require.Eventually(t, func() bool { return rows[int](t, pool, "select count(*) from slipway.outbox")[0] == 0 }, patience, 20*time.Millisecond)
 	require.Empty(t, rows[string](t, pool, "select error from slipway.outbox_held"))
 }

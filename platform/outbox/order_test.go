@@ -161,12 +161,11 @@ type committed struct {
 // visibility after are lost), and with a relay that goes on after a failed message of an aggregate.
 func TestRelay_fuzz(t *testing.T) {
 	t.Parallel()
-	pool := setup(t)
-	fuzz(t, pool, func(s *sink, cfg outbox.Config) { _, _, _ = start(t, pool, s, cfg) })
+	fuzz(t, setup(t), func(relays *pgxpool.Pool, s *sink, cfg outbox.Config) { _, _, _ = start(t, relays, s, cfg) })
 }
 
-// fuzz runs two relays.
-func fuzz(t *testing.T, pool *pgxpool.Pool, start func(s *sink, cfg outbox.Config)) {
+// fuzz runs two relays, on connections that no writer ever has.
+func fuzz(t *testing.T, pool *pgxpool.Pool, start func(relays *pgxpool.Pool, s *sink, cfg outbox.Config)) {
 	t.Helper()
 	ctx := t.Context()
 	exec(t, pool, "create table aggregates (id text primary key, version bigint not null)")
@@ -189,8 +188,9 @@ func fuzz(t *testing.T, pool *pgxpool.Pool, start func(s *sink, cfg outbox.Confi
 	cfg := quick()
 	cfg.Batch = 7
 	cfg.Lease = 100 * time.Millisecond
+	relays := open(t, pool.Config().ConnString()+"&application_name=relay")
 	for range 2 {
-		start(s, cfg)
+		start(relays, s, cfg)
 	}
 
 	done := committed{versions: map[string]int{}}
@@ -278,7 +278,7 @@ func kill(pool *pgxpool.Pool, stop chan struct{}) (n int) {
 		case <-time.After(time.Duration(150+rand.IntN(200)) * time.Millisecond):
 		}
 		tag, err := pool.Exec(context.Background(), `select pg_terminate_backend(pid) from pg_stat_activity
-			where datname = current_database() and pid <> pg_backend_pid() and (query ~ 'slipway.outbox_(step|held)' or query ~ 'outbox_id_seq' and query !~ 'INSERT INTO slipway.outbox ')`)
+			where datname = current_database() and application_name = 'relay' and (query ~ 'slipway.outbox_(step|held)' or query ~ 'outbox_id_seq' and query !~ 'INSERT INTO slipway.outbox ')`)
 		if err == nil && tag.RowsAffected() > 0 {
 			n++
 		}

@@ -1,12 +1,15 @@
 package outbox
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -42,20 +45,22 @@ func TestReader_plans(t *testing.T) {
 	check := func(t *testing.T) {
 		t.Helper()
 		poll := explain(pollSQL(1000), "'740', '{741,742}'")
+		near := explain(nearSQL(1000), "'740', '740:745:741,742'")
 		late := explain(lateSQL(1000), "'{741,742}', 10, 20")
 		part := explain(partSQL(1000), "10, 1010, '740:740:', '900:900:'")
 		dense := explain(denseSQL, "10, 1010, '740:740:', '900:900:'")
-		for name, plan := range map[string]string{"poll": poll, "late": late, "part": part, "dense": dense} {
+		for name, plan := range map[string]string{"poll": poll, "near": near, "late": late, "part": part, "dense": dense} {
 			require.NotContains(t, strings.ReplaceAll(plan, "Seq Scan on outbox_id_seq", ""), "Seq Scan", name)
 			require.Regexp(t, `\$\d`, plan, "%s: made once, not for these values", name)
 		}
 		for i := range children {
 			require.Contains(t, poll, fmt.Sprintf("outbox_%d_xid_id_idx", i))
+			require.Contains(t, near, fmt.Sprintf("outbox_%d_xid_id_idx", i))
 			require.Contains(t, late, fmt.Sprintf("outbox_%d_xid_id_idx", i))
 			require.Contains(t, part, fmt.Sprintf("outbox_%d_expr_created_at_idx", i))
 			require.Contains(t, dense, fmt.Sprintf("outbox_%d_expr_created_at_idx", i))
 		}
-		for _, line := range strings.Split(poll, "\n") {
+		for _, line := range strings.Split(poll+near, "\n") {
 			if strings.Contains(line, "Index Cond") {
 				require.Contains(t, line, "xid", "the index is entered by the xid")
 			}
@@ -71,6 +76,71 @@ func TestReader_plans(t *testing.T) {
 	t.Run("of a large table that was analysed", check)
 	run("TRUNCATE slipway.outbox_0")
 	t.Run("of an empty table that is taken for a large one", check)
+}
+
+// Both ways to read a window find the same, whoever was at work when it began. One that begins where the
+// transactions that were over begin, not where the oldest began that was not, loses what was late.
+func TestWindowTables_pollsAlike(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	url := postgrestest.New(t, Migrations())
+	connect := func() *pgx.Conn {
+		conn, err := pgx.Connect(ctx, url)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(ctx)) })
+		return conn
+	}
+	add := func(tx pgx.Tx) {
+		id := uuid.NewString()
+		require.NoError(t, Add(ctx, tx, Event{AggregateType: "order", AggregateID: id, AggregateVersion: 1, Type: "order.placed", Version: 1}))
+	}
+	reader, other := connect(), connect()
+	tables, err := newWindowTables(ctx, reader, 1000)
+	require.NoError(t, err)
+	poll := func(done snapshot, batch int) (xids []uint64) {
+		tables.batch = batch
+		w, err := tables.poll(ctx, done)
+		require.NoError(t, err)
+		for _, e := range w.events {
+			xids = append(xids, e.xid)
+		}
+		return xids
+	}
+	origin, err := parseSnapshot("3:3:")
+	require.NoError(t, err)
+	random := rand.New(rand.NewPCG(1, 2))
+	late := 0
+	for range 20 {
+		var open []pgx.Tx
+		begin := func() {
+			tx, err := connect().Begin(ctx)
+			require.NoError(t, err)
+			add(tx)
+			open = append(open, tx)
+		}
+		for range 2 + random.IntN(5) {
+			begin()
+			require.NoError(t, pgx.BeginFunc(ctx, other, func(tx pgx.Tx) error { add(tx); return nil }))
+		}
+		w, err := tables.poll(ctx, origin)
+		require.NoError(t, err)
+		begin()
+		for i, tx := range open {
+			if random.IntN(3) > 0 {
+				require.NoError(t, tx.Commit(ctx))
+				if i < len(open)-1 {
+					late++
+				}
+			}
+		}
+		near, far := poll(w.end, 1000), poll(w.end, 0)
+		require.ElementsMatch(t, far, near)
+		for _, tx := range open {
+			_ = tx.Rollback(ctx)
+			_ = tx.Conn().Close(ctx)
+		}
+	}
+	require.Greater(t, late, 20, "transactions that were running before and are over now")
 }
 
 func TestSnapshot(t *testing.T) {

@@ -16,8 +16,9 @@ const children = 3
 // windowTables is source on a connection of its own: the plans depend on the session's
 // settings.
 type windowTables struct {
-	conn                      *pgx.Conn
-	pollSQL, lateSQL, partSQL string
+	conn                               *pgx.Conn
+	batch                              int
+	nearSQL, pollSQL, lateSQL, partSQL string
 }
 
 // The plans are fixed: each query has one index that it must use, and the statistics
@@ -34,7 +35,9 @@ func newWindowTables(ctx context.Context, conn *pgx.Conn, batch int) (*windowTab
 	if _, err := conn.Prepare(ctx, denseStatement, denseSQL); err != nil {
 		return nil, fmt.Errorf("prepare outbox reader: %w", err)
 	}
-	return &windowTables{conn: conn, pollSQL: pollSQL(batch), lateSQL: lateSQL(batch), partSQL: partSQL(batch)}, nil
+	return &windowTables{
+		conn: conn, batch: batch, nearSQL: nearSQL(batch), pollSQL: pollSQL(batch), lateSQL: lateSQL(batch), partSQL: partSQL(batch),
+	}, nil
 }
 
 // union writes one query for each child: addressed directly, they keep the order of
@@ -47,13 +50,23 @@ func union(query string) string {
 	return strings.Join(parts, " UNION ALL ")
 }
 
-// pollSQL reads a whole window if it fits into a batch: the statement's own snapshot
-// is the end of the window, and one row says which that is. One row more than the
-// batch from any part means that it does not fit. LIMIT is a literal: with a
-// parameter the plan could be a sort of the backlog.
+// endSQL is the row that says where a window ends: with the snapshot of the statement.
+const endSQL = "SELECT NULL::xid8, last_value, clock_timestamp(), 0::bigint, NULL::uuid, 0, '', '', '', NULL::bytea, pg_current_snapshot()::text, true" +
+	" FROM slipway.outbox_id_seq UNION ALL "
+
+// nearSQL reads a whole window if it fits into a batch: one row more from any child means
+// that it does not. It passes what was over before as far back as the oldest transaction
+// that was not: for a short way that costs less than to look each of them up. LIMIT is a
+// literal: with a parameter the plan could be a sort of the backlog.
+func nearSQL(batch int) string {
+	return endSQL + union(fmt.Sprintf("SELECT %s FROM $CHILD WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2) ORDER BY xid, id LIMIT %d",
+		rowColumns, batch+1))
+}
+
+// pollSQL does the same when somebody has been at work for long: it looks up each
+// transaction that was not over.
 func pollSQL(batch int) string {
-	return "SELECT NULL::xid8, last_value, clock_timestamp(), 0::bigint, NULL::uuid, 0, '', '', '', NULL::bytea, pg_current_snapshot()::text, true" +
-		" FROM slipway.outbox_id_seq UNION ALL " +
+	return endSQL +
 		union(fmt.Sprintf("SELECT %s FROM $CHILD WHERE xid >= $1::text::xid8 ORDER BY xid, id LIMIT %d", rowColumns, batch+1)) + " UNION ALL " +
 		union(fmt.Sprintf("SELECT e.* FROM unnest($2::text[]) AS x(xid) CROSS JOIN LATERAL (SELECT %s FROM $CHILD WHERE xid = x.xid::xid8 ORDER BY id LIMIT %d) e",
 			rowColumns, batch+1))
@@ -79,7 +92,11 @@ var denseSQL = union("SELECT " + rowColumns + " FROM $CHILD WHERE id + 0 > $1::b
 const denseStatement = "slipway_outbox_dense"
 
 func (t *windowTables) poll(ctx context.Context, done snapshot) (w window, err error) {
-	rows, err := t.conn.Query(ctx, t.pollSQL, binaryFormat, strconv.FormatUint(done.xmax, 10), done.runningText())
+	sql, args := t.pollSQL, []any{binaryFormat, strconv.FormatUint(done.xmax, 10), done.runningText()}
+	if done.xmax-done.xmin <= uint64(t.batch) {
+		sql, args = t.nearSQL, []any{binaryFormat, strconv.FormatUint(done.xmin, 10), done.text}
+	}
+	rows, err := t.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return w, err
 	}
