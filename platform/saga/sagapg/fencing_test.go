@@ -30,9 +30,18 @@ func enlist(t *testing.T) (*term, *pgxpool.Pool) {
 	term := newTerm(r, w)
 	t.Cleanup(func() {
 		term.claims.close(t.Context())
-		term.journal.link.close(t.Context())
 	})
 	return term, db
+}
+
+// keep has the journal store records, and returns whose were kept.
+func keep(t *testing.T, term *term, again bool, records ...*record) map[claim]bool {
+	t.Helper()
+	link := term.journal.link()
+	defer link.close(t.Context())
+	kept, err := term.journal.store(t.Context(), link, records, again)
+	require.NoError(t, err)
+	return kept
 }
 
 func owned(t *testing.T, db *pgxpool.Pool, owner, token int64) uuid.UUID {
@@ -52,14 +61,12 @@ func TestJournal_tellsClaimsApart(t *testing.T) {
 	id := owned(t, db, term.worker.id, 2)
 	stale := &record{id: id, token: 1, instance: saga.Instance{Problem: "stale"}}
 	valid := &record{id: id, token: 2, instance: saga.Instance{Problem: "valid"}}
-	kept, err := term.journal.store(t.Context(), []*record{stale, valid}, false)
-	require.NoError(t, err)
+	kept := keep(t, term, false, stale, valid)
 	require.Equal(t, map[claim]bool{{id, 2}: true}, kept)
 
 	over := &record{id: id, token: 2, finished: true, instance: saga.Instance{Status: saga.Completed}}
 	staleEnd := &record{id: id, token: 1, finished: true, instance: saga.Instance{Status: saga.Compensated}}
-	kept, err = term.journal.store(t.Context(), []*record{staleEnd, over}, false)
-	require.NoError(t, err)
+	kept = keep(t, term, false, staleEnd, over)
 	require.Equal(t, map[claim]bool{{id, 2}: true}, kept)
 	var status saga.Status
 	require.NoError(t, db.QueryRow(t.Context(), "SELECT status FROM slipway.saga_finished WHERE id = $1", id).Scan(&status))
@@ -69,8 +76,7 @@ func TestJournal_tellsClaimsApart(t *testing.T) {
 	launch := func(token int64) *record {
 		return &record{id: twice, token: token, data: []byte("{}"), launched: &launched{definition: 1, headers: "{}", at: time.Now()}}
 	}
-	kept, err = term.journal.store(t.Context(), []*record{launch(3), launch(4)}, false)
-	require.NoError(t, err)
+	kept = keep(t, term, false, launch(3), launch(4))
 	require.Len(t, kept, 1, "one of two that start the same saga at once")
 }
 
@@ -94,22 +100,17 @@ func TestJournal_takesSignalsWithWhatIsKept(t *testing.T) {
 		return ids
 	}
 	first, second := send(), send()
-	_, err := term.journal.store(t.Context(), []*record{{id: id, token: 1, took: first}}, false)
-	require.NoError(t, err)
+	keep(t, term, false, &record{id: id, token: 1, took: first})
 	require.Equal(t, []int64{first, second}, left(), "a stale run takes none")
-	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 2}, {id: id, token: 1, took: second}}, false)
-	require.NoError(t, err)
+	keep(t, term, false, &record{id: id, token: 2}, &record{id: id, token: 1, took: second})
 	require.Equal(t, []int64{first, second}, left(), "nor does it beside the valid one")
-	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 2, took: first}}, false)
-	require.NoError(t, err)
+	keep(t, term, false, &record{id: id, token: 2, took: first})
 	require.Equal(t, []int64{second}, left())
 
 	over := saga.Instance{Status: saga.Completed}
-	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 1, finished: true, instance: over}}, false)
-	require.NoError(t, err)
+	keep(t, term, false, &record{id: id, token: 1, finished: true, instance: over})
 	require.Equal(t, []int64{second}, left())
-	_, err = term.journal.store(t.Context(), []*record{{id: id, token: 2, finished: true, instance: over}}, false)
-	require.NoError(t, err)
+	keep(t, term, false, &record{id: id, token: 2, finished: true, instance: over})
 	require.Empty(t, left(), "those that come too late go with the saga")
 }
 
@@ -119,17 +120,13 @@ func TestJournal_launchesOnce(t *testing.T) {
 	t.Parallel()
 	term, _ := enlist(t)
 	id := uuid.New()
-	launch := func(token int64) []*record {
-		return []*record{{id: id, token: token, data: []byte("{}"), launched: &launched{definition: 1, headers: "{}", at: time.Now()}}}
+	launch := func(token int64) *record {
+		return &record{id: id, token: token, data: []byte("{}"), launched: &launched{definition: 1, headers: "{}", at: time.Now()}}
 	}
 	for _, again := range []bool{false, true} {
-		kept, err := term.journal.store(t.Context(), launch(7), again)
-		require.NoError(t, err)
-		require.Equal(t, map[claim]bool{{id, 7}: true}, kept)
+		require.Equal(t, map[claim]bool{{id, 7}: true}, keep(t, term, again, launch(7)))
 	}
-	kept, err := term.journal.store(t.Context(), launch(8), true)
-	require.NoError(t, err)
-	require.Empty(t, kept, "another one with that id")
+	require.Empty(t, keep(t, term, true, launch(8)), "another one with that id")
 }
 
 // Sagas of a worker that nobody knows any more are freed. Only a worker that was frozen for minutes, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -65,18 +66,25 @@ var errRefused = errors.New("another process runs the saga")
 // maxBatch bounds how many records share a commit.
 const maxBatch = 1000
 
-// journal stores records: those that come while a commit is on its way share the next one.
+// journal stores records: those that come while commits are on their way share the next one.
 // That is what makes many sagas at once cheap.
 type journal struct {
-	link    link
+	db      *pgxpool.Pool
 	worker  *worker
 	metrics *metrics
 	records chan *record
 }
 
+// writers is how many commits may be on their way: while one waits for the disk the database
+// works for another.
+const writers = 2
+
 func newJournal(db *pgxpool.Pool, w *worker, m *metrics) *journal {
-	return &journal{link: link{db: db, settings: journalPlans}, worker: w, metrics: m, records: make(chan *record, maxBatch)}
+	return &journal{db: db, worker: w, metrics: m, records: make(chan *record, maxBatch)}
 }
+
+// link returns a connection for one writer.
+func (j *journal) link() *link { return &link{db: j.db, settings: journalPlans} }
 
 // put returns when a record is stored, or errRefused, or why it could not be.
 func (j *journal) put(r *record) error {
@@ -86,8 +94,19 @@ func (j *journal) put(r *record) error {
 
 // run stores until the channel is closed.
 func (j *journal) run() {
+	var group sync.WaitGroup
+	for range writers {
+		group.Go(j.write)
+	}
+	group.Wait()
+}
+
+// write stores what no other writer has taken. A saga waits for its record, so no two of one
+// run are stored at once.
+func (j *journal) write() {
 	ctx := context.Background() // what is in hand is stored, whoever stops
-	defer j.link.close(ctx)
+	link := j.link()
+	defer link.close(ctx)
 	for r := range j.records {
 		batch := []*record{r}
 		for more := true; more && len(batch) < maxBatch; {
@@ -100,16 +119,16 @@ func (j *journal) run() {
 				more = false
 			}
 		}
-		j.persist(ctx, batch)
+		j.persist(ctx, link, batch)
 	}
 }
 
 // persist stores a batch, however often it takes while the worker is one. A record that
 // cannot be stored fails alone.
-func (j *journal) persist(ctx context.Context, batch []*record) {
+func (j *journal) persist(ctx context.Context, link *link, batch []*record) {
 	pause := 50 * time.Millisecond
 	for again := false; ; again = true {
-		kept, err := j.store(ctx, batch, again)
+		kept, err := j.store(ctx, link, batch, again)
 		if err != nil && postgres.IsUnavailable(err) && j.worker.trust.holds() {
 			wait(ctx, pause)
 			pause = min(2*pause, time.Second)
@@ -117,7 +136,7 @@ func (j *journal) persist(ctx context.Context, batch []*record) {
 		}
 		if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
 			for _, r := range batch {
-				j.persist(ctx, []*record{r})
+				j.persist(ctx, link, []*record{r})
 			}
 			return
 		}
@@ -186,10 +205,10 @@ SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::sma
 // store writes a batch in one transaction and one round trip, and returns whose records
 // were kept. Attempts are journaled also where a record is refused: they were made. When it
 // is stored again the batch may have been stored before.
-func (j *journal) store(ctx context.Context, batch []*record, again bool) (kept map[claim]bool, err error) {
+func (j *journal) store(ctx context.Context, link *link, batch []*record, again bool) (kept map[claim]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	conn, err := j.link.get(ctx)
+	conn, err := link.get(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ type Runner struct {
 }
 
 // NewRunner returns a runner of the definitions. Several versions of one saga may run side
-// by side. It needs three connections of the pool beside those of the steps. A nil logger,
+// by side. It needs four connections of the pool beside those of the steps. A nil logger,
 // registerer or tracer provider is none.
 func NewRunner(
 	db *pgxpool.Pool, definitions []Definition, cfg Config, logger *zap.Logger, reg prometheus.Registerer, tp trace.TracerProvider,
