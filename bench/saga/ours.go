@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/slipwayhq/slipway/bench/internal/lab"
 	"github.com/slipwayhq/slipway/bench/peers/rig"
@@ -100,14 +101,25 @@ func openOurs(ctx context.Context, o rig.Options, _ string, call rig.StepFunc) (
 		s.definition = threeSteps(call)
 		known = []sagapg.Definition{s.definition}
 	}
-	s.runner, err = sagapg.NewRunner(pool, known, sagapg.Config{Name: o.Name, Concurrency: o.Concurrency}, nil, nil, nil)
+	metrics := prometheus.NewRegistry()
+	s.runner, err = sagapg.NewRunner(pool, known, sagapg.Config{Name: o.Name, Concurrency: o.Concurrency}, nil, metrics, nil)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
 	ctx, s.cancel = context.WithCancel(ctx)
 	go func() { s.ended <- s.runner.Run(ctx) }()
+	go scrape(ctx, metrics)
 	return s, nil
+}
+
+// scrape asks for the metrics as often as Prometheus does by default here: what they cost is
+// part of what sagas cost.
+func scrape(ctx context.Context, metrics prometheus.Gatherer) {
+	for ctx.Err() == nil {
+		_, _ = metrics.Gather() // what is missing is tried again
+		sleep(ctx, 15*time.Second)
+	}
 }
 
 // threeSteps is the saga that all systems have.
