@@ -61,7 +61,7 @@ var tokens = regexp.MustCompile(`"(?:\\.|[^"\\])*"|\[[^\]]*\]|[a-zA-Z_:][\w:]*|\
 // swaps are what a word or an operator is mistaken for.
 var swaps = map[string][]string{
 	"sum": {"max", "min"}, "max": {"sum", "min"}, "min": {"max"}, "count": {"sum"}, "group": {"max"},
-	"rate": {"increase"}, "increase": {"rate"}, "avg_over_time": {"max_over_time"},
+	"rate": {"increase"}, "increase": {"rate"}, "avg_over_time": {"max_over_time"}, "min_over_time": {"max_over_time"},
 	"and": {"or"}, "or": {"and"}, "unless": {"and"},
 	">": {"<"}, ">=": {"<"}, "==": {"!="},
 	"+": {"-"}, "-": {"+"}, "*": {"/"}, "/": {"*"},
