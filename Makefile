@@ -61,7 +61,7 @@ simulate: ## Let the saga engine and the relay live through a million random sch
 	GOGC=400 go test ./platform/outbox -count=1 -v -run '^TestSimulation$$' -outbox.schedules=1000000 -timeout 30m
 
 .PHONY: mutate-rules
-mutate-rules: ## Break the alert rules in every known way and demand that their tests notice (ARGS="-rule OutboxStalled")
+mutate-rules: servers ## Break the alert rules in every known way and demand that their tests notice (ARGS="-rule OutboxStalled")
 	go run ./ops/internal/mutate $(ARGS)
 
 .PHONY: breaking
@@ -81,7 +81,7 @@ verify-generate: generate ## Fail when generated code differs from its sources
 	  || { echo "generated code is stale: run 'make generate' and commit the result"; exit 1; }
 
 .PHONY: check
-check: test simulate lint breaking verify-generate ## Everything the pipeline checks but the drills
+check: test simulate lint mutate-rules breaking verify-generate ## Everything the pipeline checks but the drills
 
 ## Measure
 
