@@ -19,8 +19,11 @@ import (
 
 const alertmanagerConfig = "alertmanager/alertmanager.yml"
 
-// patience is for how long a slow machine may take.
-const patience = time.Minute
+// patience is for how long a slow machine may take, and tick how often a test looks.
+const (
+	patience = time.Minute
+	tick     = 50 * time.Millisecond
+)
 
 func TestAlertmanager_routes(t *testing.T) {
 	t.Parallel()
@@ -110,7 +113,7 @@ func TestAlertmanager_inhibits(t *testing.T) {
 			url := startAlertmanager(t)
 			fire(t, url, append(slices.Concat(c.silenced, c.heard), c.cause)...)
 			for _, a := range c.silenced {
-				require.Eventually(t, func() bool { return inhibited(t, url, a) }, patience, 50*time.Millisecond, "%v", a)
+				require.Eventually(t, func() bool { return inhibited(t, url, a) }, patience, tick, "%v", a)
 			}
 			for _, a := range c.heard {
 				require.False(t, inhibited(t, url, a), "%v", a)
@@ -145,7 +148,7 @@ func startAlertmanager(t *testing.T) string {
 		}
 		_ = answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
-	}, patience, 50*time.Millisecond)
+	}, patience, tick)
 	return "http://" + addr
 }
 

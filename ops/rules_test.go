@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -202,5 +204,32 @@ func TestRunbooks(t *testing.T) {
 			require.NotEmpty(t, strings.TrimSpace(strings.Split(after, "\n## ")[0]), "%s: %s is empty", name, section)
 			rest = "\n" + after
 		}
+	}
+}
+
+// Prometheus understands what the runbooks ask it. Tried with a bracket left out.
+func TestRunbooks_queries(t *testing.T) {
+	t.Parallel()
+	names, err := fs.Glob(ops.FS, "runbooks/*.md")
+	require.NoError(t, err)
+	all := rules.File{Groups: []rules.Group{{Name: "runbooks"}}}
+	for _, name := range names {
+		text, err := fs.ReadFile(ops.FS, name)
+		require.NoError(t, err)
+		for i, query := range rules.RunbookQueries(string(text)) {
+			record := fmt.Sprintf("%s_%d", strings.TrimSuffix(path.Base(name), ".md"), i)
+			all.Groups[0].Rules = append(all.Groups[0].Rules, rules.Rule{Record: record, Expr: query})
+		}
+	}
+	text, err := yaml.Marshal(all)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "runbooks.yml")
+	require.NoError(t, os.WriteFile(file, text, 0o644))
+	for name, promtool := range tools(t, "promtool") {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			said, err := exec.Command(promtool, "check", "rules", "--lint=none", file).CombinedOutput()
+			require.NoError(t, err, "%s", said)
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -17,8 +18,10 @@ import (
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // collectors compress
+	"google.golang.org/grpc/status"
 )
 
 // Both tiers as they are in the cluster, as processes, but for addresses and the resolver, which asks
@@ -34,13 +37,11 @@ func TestKubernetesCollectors_twoTiers(t *testing.T) {
 		kept[i] = startTempo(t)
 		config := inConfigMap(t, "otel/kubernetes/sampler.yml")
 		config["processors"].(tree)["tail_sampling"].(tree)["decision_wait"] = "3s"
-		hosts[i] = startCollector(t, config, "TEMPO_OTLP_ADDR="+kept[i].addr)
+		hosts[i] = startCollector(t, config, "TEMPO_OTLP_ADDR="+kept[i].addr).otlp
 	}
 	config := inConfigMap(t, "otel/kubernetes/gateway.yml")
 	config["exporters"].(tree)["loadbalancing"].(tree)["resolver"] = tree{"static": tree{"hostnames": hosts}}
-	client := coltracepb.NewTraceServiceClient(connect(t, startCollector(t, config)))
-	ctx, cancel := context.WithTimeout(t.Context(), patience) // a collector that does not start never answers
-	defer cancel()
+	client := startCollector(t, config).client(t)
 
 	for service := range 2 {
 		for n := range traces {
@@ -52,10 +53,7 @@ func TestKubernetesCollectors_twoTiers(t *testing.T) {
 			if service == 1 && n%failing == 0 {
 				s.Status.Code = tracepb.Status_STATUS_CODE_ERROR
 			}
-			_, err := client.Export(ctx, &coltracepb.ExportTraceServiceRequest{
-				ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{s}}}}},
-			}, grpc.WaitForReady(true))
-			require.NoError(t, err)
+			client.send(t, s)
 		}
 	}
 	whole := func() (n int) {
@@ -81,13 +79,22 @@ func TestKubernetesCollectors_twoTiers(t *testing.T) {
 	t.Logf("%d traces with an error kept whole, %d of the other %d", traces/failing, rest, traces-traces/failing)
 }
 
-// startCollector runs a collector on ports of its own, and returns where it takes traces.
-func startCollector(t *testing.T, config tree, env ...string) (addr string) {
+// collector is a running one: where it takes traces, and where its own metrics are.
+type collector struct{ otlp, metrics string }
+
+// startCollector runs a collector on ports of its own.
+func startCollector(t *testing.T, config tree, env ...string) collector {
 	t.Helper()
-	addr = free(t)
-	config["receivers"].(tree)["otlp"] = tree{"protocols": tree{"grpc": tree{"endpoint": addr}}}
+	c := collector{otlp: free(t), metrics: free(t)}
+	config["receivers"].(tree)["otlp"] = tree{"protocols": tree{"grpc": tree{"endpoint": c.otlp}}}
 	config["extensions"].(tree)["health_check"].(tree)["endpoint"] = free(t)
-	config["service"].(tree)["telemetry"].(tree)["metrics"] = tree{"level": "none"}
+	reader := config["service"].(tree)["telemetry"].(tree)["metrics"].(tree)["readers"].([]any)[0]
+	exporter := reader.(tree)["pull"].(tree)["exporter"].(tree)["prometheus"].(tree)
+	host, port, err := net.SplitHostPort(c.metrics)
+	require.NoError(t, err)
+	exporter["host"] = host
+	exporter["port"], err = strconv.Atoi(port)
+	require.NoError(t, err)
 	text, err := yaml.Marshal(config)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "collector.yml")
@@ -99,7 +106,7 @@ func startCollector(t *testing.T, config tree, env ...string) (addr string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return addr
+	return c
 }
 
 // free is an address that nobody has.
@@ -109,6 +116,34 @@ func free(t *testing.T) string {
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// client sends spans as a service does.
+type client struct{ coltracepb.TraceServiceClient }
+
+func (c collector) client(t *testing.T) client {
+	return client{coltracepb.NewTraceServiceClient(connect(t, c.otlp))}
+}
+
+// send returns once the collector has taken the spans. One that is busy says that it is unavailable, and
+// wants them again; one that does not start never answers.
+func (c client) send(t *testing.T, spans ...*tracepb.Span) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req := &coltracepb.ExportTraceServiceRequest{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: spans}}}}}
+	for {
+		_, err := c.Export(ctx, req, grpc.WaitForReady(true))
+		if status.Code(err) != codes.Unavailable {
+			require.NoError(t, err)
+			return
+		}
+		select {
+		case <-time.After(tick):
+		case <-ctx.Done():
+			require.NoError(t, err)
+		}
+	}
 }
 
 func connect(t *testing.T, addr string) *grpc.ClientConn {

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,8 +45,8 @@ var foreign = map[string][]string{
 	"pg_stat_activity_count":                     {"server", "datname", "state", "backend_type"},
 	"pg_settings_max_connections":                {"server"},
 	"pg_settings_superuser_reserved_connections": {"server"},
-	// The collector's own telemetry, of the exporters and of the tail sampling. The first four are
-	// there once something is lost.
+	// The collector's own telemetry, of the exporters and of the tail sampling, there once something is
+	// lost: ops, TestCollector_countsWhatItLoses.
 	"otelcol_exporter_send_failed_spans_total":                               {"exporter"},
 	"otelcol_exporter_send_failed_log_records_total":                         {"exporter"},
 	"otelcol_exporter_enqueue_failed_spans_total":                            {"exporter"},
@@ -93,9 +94,20 @@ func TestMetrics(t *testing.T) {
 	files, err := rules.Read(ops.FS, "prometheus/rules/*.yml")
 	require.NoError(t, err)
 	for _, r := range rules.Rules(files) {
-		require.Empty(t, unknown(known, r.Expr), r.Name())
+		for _, query := range r.Queries() {
+			require.Empty(t, unknown(known, query), r.Name())
+		}
 		if r.Record != "" {
 			known[r.Record] = slices.Concat(grafana.Parse(r.Expr).Grouping, targetLabels)
+		}
+	}
+	names, err := fs.Glob(ops.FS, "runbooks/*.md")
+	require.NoError(t, err)
+	for _, name := range names {
+		text, err := fs.ReadFile(ops.FS, name)
+		require.NoError(t, err)
+		for _, query := range rules.RunbookQueries(string(text)) {
+			require.Empty(t, unknown(known, query), name)
 		}
 	}
 	t.Run("a name that nobody exports is noticed", func(t *testing.T) {
