@@ -254,6 +254,9 @@ func takeLease(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
+// poison is what no consumer can read.
+const poison = "this is no event"
+
 // poisoned publishes a message that no consumer of the subject can read. The services are
 // those whose dead letters it becomes.
 func poisoned(subject string, services ...string) fault {
@@ -262,6 +265,7 @@ func poisoned(subject string, services ...string) fault {
 			if _, err := s.service(name); err != nil {
 				return nil, err
 			}
+			s.about[len(s.about)-1].poison = poison
 		}
 		broker := s.server("NATS").Addr
 		conn, err := natsgo.Connect("nats://" + strings.TrimPrefix(broker, "nats://"))
@@ -269,13 +273,15 @@ func poisoned(subject string, services ...string) fault {
 			return nil, fmt.Errorf("connect to NATS at %s: %w", broker, err)
 		}
 		defer conn.Close()
-		if err := conn.Publish(subject, []byte("this is no event")); err != nil {
+		if err := conn.Publish(subject, []byte(poison)); err != nil {
 			return nil, fmt.Errorf("publish: %w", err)
 		}
 		if err := conn.FlushTimeout(10 * time.Second); err != nil {
 			return nil, fmt.Errorf("publish: %w", err)
 		}
-		return s.mitigates("DeadLettersGrowing"), nil
+		return func(ctx context.Context) error {
+			return s.sh(ctx, `for id in $DEAD_LETTER; do slipway inbox dead discard "$id" --reason "the drill is over" --yes; done`)
+		}, nil
 	}
 }
 

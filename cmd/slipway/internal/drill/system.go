@@ -40,6 +40,7 @@ type System struct {
 type subject struct {
 	database string // of the service; empty for anything else
 	pid      int
+	poison   string // the payload of the message that becomes a dead letter; empty without
 }
 
 // startPorts is where free ports are searched for: far from those of slipway dev.
@@ -256,14 +257,36 @@ func (s *System) shFor(ctx context.Context, about subject, script string) error 
 	if err := os.Symlink(self, filepath.Join(bin, "slipway")); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("link slipway: %w", err)
 	}
+	letter, err := about.deadLetter(ctx)
+	if err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-e", "-c", script)
 	cmd.Dir = s.dir
 	cmd.Env = slices.Concat(s.environ, []string{
 		"PATH=" + bin + ":" + devenv.Lookup(s.environ, "PATH"), "DATABASE_URL=" + about.database,
-		"PROMETHEUS_URL=" + s.metrics.url, "SERVICE_PID=" + strconv.Itoa(about.pid),
+		"PROMETHEUS_URL=" + s.metrics.url, "SERVICE_PID=" + strconv.Itoa(about.pid), "DEAD_LETTER=" + letter,
 	})
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("commands of the runbook: %w\n%s", err, strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+// deadLetter is the id of the one that the poison has become; empty without, and once it is
+// decided about.
+func (a subject) deadLetter(ctx context.Context) (id string, err error) {
+	if a.poison == "" {
+		return "", nil
+	}
+	conn, err := pgx.Connect(ctx, a.database)
+	if err != nil {
+		return "", fmt.Errorf("connect to look for the dead letter: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	err = conn.QueryRow(ctx, "SELECT id::text FROM slipway.inbox_dead WHERE resolved_at IS NULL AND payload = $1", []byte(a.poison)).Scan(&id)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look for the dead letter: %w", err)
+	}
+	return id, nil
 }
