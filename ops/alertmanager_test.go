@@ -104,6 +104,16 @@ func TestAlertmanager_inhibits(t *testing.T) {
 			[]labels{about("HighErrorRate", "service", "order"), about("OutboxStalled", "service", "payment"), about("SagaStuck", "service", "order")},
 		},
 		{
+			// The service that is gone too shows when both have been taken note of. Tried without the matchers on
+			// the labels of the cause.
+			"that nothing is monitored silences nothing of the stack", absent,
+			[]labels{about("TargetDown", "service", "order", "instance", "order-1")},
+			[]labels{
+				about("ServiceAbsent", "job", "slipway"), about("TargetDown", "job", "loki", "instance", "loki"),
+				about("TelemetryDropping", "job", "otelcol"), about("CircuitBreakerOpen", "name", "bank"),
+			},
+		},
+		{
 			"a cache that is away silences nothing", down("redis"), nil,
 			[]labels{about("HighErrorRate", "service", "order"), about("OutboxStalled", "service", "order"), about("CircuitBreakerOpen", "service", "payment", "callee", "order")},
 		},

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -66,7 +67,13 @@ func TestRules_pass(t *testing.T) {
 	}
 }
 
-// The expressions that these alerts are published with elsewhere, in place of ours.
+// misbehaves is how promtool tells of an alert that fires and should not, or the other way round. Where
+// both have alerts, labels or annotations differ.
+var misbehaves = regexp.MustCompile(`exp:\[\],\s+got:\[\s+0:|\],\s+got:\[\]`)
+
+// The expressions that these alerts are published with elsewhere, in place of ours: each fires in a case
+// in which it should not, or is silent in one in which it should fire. Tried with our expression and
+// another annotation.
 func TestRules_publishedFail(t *testing.T) {
 	t.Parallel()
 	files := readRules(t, "prometheus/rules/*.yml")
@@ -83,7 +90,7 @@ func TestRules_publishedFail(t *testing.T) {
 					require.Equal(t, p.For, r.For, "%s waits as published", p.Alert)
 					r.Expr, r.KeepFiringFor = p.Expr, ""
 				})
-				require.Contains(t, said, "FAILED", "%s: %s", p.Alert, said)
+				require.Regexp(t, misbehaves, said, "%s differs only in what it says", p.Alert)
 			}
 		})
 	}
