@@ -378,8 +378,8 @@ func (c *customer) exemplars(t *testing.T, service string) (traces []string) {
 }
 
 // loseCollector kills the collector and goes on buying. Once the queue of spans is full, spans of further
-// orders are dropped and none of the orders waits for room: tried with a processor that does, no span is
-// dropped, and each batch that is given up takes ten seconds.
+// orders are dropped and none of the orders waits for room. Tried with a processor that does: no span is
+// dropped, and an order runs into its deadline.
 func (c *customer) loseCollector(t *testing.T) {
 	t.Helper()
 	const n = 200
