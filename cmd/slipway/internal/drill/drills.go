@@ -22,13 +22,13 @@ type Drill struct {
 	Lasting []string
 	// Needs are components beside Prometheus and Alertmanager.
 	Needs []observe.Component
-	// Within is how long the alerts may take to fire, and then to resolve; default two
-	// minutes.
+	// Within is how long the alerts may take to fire, and then to resolve, at a time scale
+	// of 60; default two minutes. It is stretched for a smaller one.
 	Within time.Duration
 
 	inject fault
-	// by watches something else than Prometheus for the only alert.
-	by func(*System) bool
+	// heartbeat says that the only alert is told by the heartbeat that stays away.
+	heartbeat bool
 }
 
 // budget are the alerts that a fault leaves behind for as long as their windows are.
@@ -37,7 +37,8 @@ var budget = []string{"PlaceOrderBurnRateFast", "PlaceOrderBurnRateSlow", "Place
 // blocked are the consequences of a database in which everything waits.
 var blocked = []string{"HighErrorRate", "SlowRequests", "RequestsHanging", "DBPoolSaturated", "CircuitBreakerOpen"}
 
-// missedHeartbeats is for how long, in quick motion, whoever waits for the heartbeat does so.
+// missedHeartbeats is for how long, at a time scale of 60, whoever waits for the heartbeat
+// does so.
 const missedHeartbeats = 15 * time.Second
 
 // Drills lists all drills, in the order in which they run.
@@ -90,8 +91,7 @@ func Drills() []Drill {
 		},
 		{
 			Name: "alerting-away", Fault: "Alertmanager is stopped",
-			Alerts: []string{"Watchdog"}, Also: []string{"TargetDown"}, inject: without(observe.Alertmanager),
-			by: func(s *System) bool { return s.pager.silence() > missedHeartbeats },
+			Alerts: []string{"Watchdog"}, Also: []string{"TargetDown"}, inject: without(observe.Alertmanager), heartbeat: true,
 		},
 		{
 			Name: "undo-blocked", Fault: "the tables of payment are locked by a session that hangs",

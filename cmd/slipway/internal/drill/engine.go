@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,18 +161,28 @@ type watch struct {
 const (
 	// tick is how often Prometheus is asked.
 	tick = 200 * time.Millisecond
-	// within is how long an alert may take to fire, or to resolve.
+	// within is how long an alert may take to fire, or to resolve, at a time scale of 60.
 	within = 2 * time.Minute
+	// calm is for how long nothing may be there before the next fault, at that scale.
+	calm = 3 * time.Second
+	// held is for how much longer a fault stays that silences an alert, at that scale: by then
+	// Alertmanager would have delivered it.
+	held = 5 * time.Second
+	// quick is the time scale for which this package states durations.
+	quick = 60
 )
+
+// stretch returns how long what takes d in quick motion takes at the time scale of the
+// drills. It never shortens it.
+func (c Config) stretch(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * max(1, quick/c.TimeScale))
+}
 
 // run rehearses one fault, and returns which alerts came up.
 func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []string) {
 	w := &watch{before: map[string]bool{}, outcomes: map[string]*Outcome{}, seen: map[string]bool{}}
 	for _, a := range d.Alerts {
 		w.outcomes[a] = &Outcome{Drill: d.Name, Fault: d.Fault, Alert: a}
-	}
-	if d.Within == 0 {
-		d.Within = within
 	}
 	err := e.rehearse(ctx, d, w)
 	for _, name := range slices.Sorted(maps.Keys(w.seen)) {
@@ -235,7 +246,7 @@ func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
 	if err := e.until(ctx, d, w, "fire and reach the pager", func() bool { return e.fired(d, w) }); err != nil {
 		return err
 	}
-	if err := e.silenced(d, w); err != nil {
+	if err := e.hold(ctx, d, w); err != nil {
 		return err
 	}
 	if err := e.follow(ctx, d, heal); err != nil {
@@ -268,9 +279,9 @@ func (e *engine) inject(ctx context.Context, d Drill, w *watch) (heal func(conte
 // quiet waits until none of the drill's alerts is there, and notes what else is.
 func (e *engine) quiet(ctx context.Context, d Drill, w *watch) error {
 	w.began = time.Now()
-	var calm time.Time
+	var since time.Time
 	err := e.until(ctx, d, w, "fall silent before the fault", func() bool {
-		busy := d.by != nil && d.by(e.system) || w.active == nil
+		busy := d.heartbeat && e.heartless() || w.active == nil
 		for name := range w.pending {
 			busy = busy || !slices.Contains(budget, name)
 		}
@@ -278,11 +289,11 @@ func (e *engine) quiet(ctx context.Context, d Drill, w *watch) error {
 			busy = busy || !slices.Contains(budget, name) || slices.Contains(d.Alerts, name)
 		}
 		if busy {
-			calm = time.Time{}
-		} else if calm.IsZero() {
-			calm = time.Now()
+			since = time.Time{}
+		} else if since.IsZero() {
+			since = time.Now()
 		}
-		return !calm.IsZero() && time.Since(calm) > 3*time.Second
+		return !since.IsZero() && time.Since(since) > e.stretch(calm)
 	})
 	w.before, w.seen = maps.Clone(w.active), map[string]bool{}
 	return err
@@ -299,8 +310,8 @@ func (e *engine) until(ctx context.Context, d Drill, w *watch, what string, done
 		if done() {
 			return nil
 		}
-		if time.Since(since) > d.Within {
-			return fmt.Errorf("the alerts do not %s within %s: %s", what, d.Within, w)
+		if time.Since(since) > d.patience(e.Config) {
+			return fmt.Errorf("the alerts do not %s within %s: %s", what, d.patience(e.Config), w)
 		}
 		select {
 		case <-ticker.C:
@@ -341,13 +352,19 @@ func (e *engine) look(ctx context.Context, w *watch) error {
 	return nil
 }
 
+// patience returns how long the alerts of a drill may take to fire, or to resolve.
+func (d Drill) patience(c Config) time.Duration { return c.stretch(cmp.Or(d.Within, within)) }
+
+// heartless tells whether whoever waits for the heartbeat would raise the alarm.
+func (e *engine) heartless() bool { return e.pager.silence() > e.stretch(missedHeartbeats) }
+
 // fired tells whether all declared alerts have fired and were delivered.
 func (e *engine) fired(d Drill, w *watch) bool {
 	all := true
 	for name, o := range w.outcomes {
-		if d.by != nil && o.Fired == 0 && d.by(e.system) {
+		if d.heartbeat && o.Fired == 0 && e.heartless() {
 			o.Fired, o.Delivered = time.Since(w.began), time.Since(w.began)
-			o.Evidence = "the heartbeat has stayed away for " + missedHeartbeats.String()
+			o.Evidence = "the heartbeat has stayed away for " + e.stretch(missedHeartbeats).String()
 		}
 		if at := e.pager.last(name).firing; o.Delivered == 0 && at.After(w.began) {
 			o.Delivered = at.Sub(w.began)
@@ -358,6 +375,21 @@ func (e *engine) fired(d Drill, w *watch) bool {
 		all = all && w.seen[name]
 	}
 	return all
+}
+
+// hold keeps the fault until Alertmanager, which waits for what else belongs to a group, would
+// have delivered what is to stay silent.
+func (e *engine) hold(ctx context.Context, d Drill, w *watch) error {
+	if len(d.Silenced) == 0 {
+		return nil
+	}
+	var told error
+	since := time.Now()
+	err := e.until(ctx, d, w, "stay silent", func() bool {
+		told = e.silenced(d, w)
+		return told != nil || time.Since(since) > e.stretch(held)
+	})
+	return cmp.Or(err, told)
 }
 
 // silenced looks that nobody was told what follows from what they were told.
@@ -377,8 +409,8 @@ func (e *engine) resolved(d Drill, w *watch, alerts []string) bool {
 		o := w.outcomes[name]
 		last := e.pager.last(name)
 		over := !w.active[name] && last.resolved.After(last.firing)
-		if d.by != nil {
-			over = !d.by(e.system)
+		if d.heartbeat {
+			over = !e.heartless()
 		}
 		if over && o.Resolved == 0 {
 			o.Resolved = max(time.Since(w.began)-o.Remedy, time.Millisecond)

@@ -76,7 +76,7 @@ func (r Result) Markdown() string {
 
 func mark(d Drill, seen []string, alert string) string {
 	switch fired := slices.Contains(seen, alert); {
-	case slices.Contains(d.Alerts, alert) && (fired || d.by != nil):
+	case slices.Contains(d.Alerts, alert) && (fired || d.heartbeat):
 		return "**x**"
 	case !fired:
 		return "."

@@ -149,7 +149,8 @@ func freeOffset(ctx context.Context, cfg Config) (int, error) {
 	return 0, errors.New("no free ports found for the drills")
 }
 
-// startLoad runs the project's traffic, in a process group that ends as a whole.
+// startLoad runs the project's traffic, again when it ends, in a process group that ends as a
+// whole: drills in real time last for longer than any traffic.
 func (s *System) startLoad(cfg Config) error {
 	addresses := map[string]string{}
 	for _, svc := range s.env.State().Services {
@@ -161,7 +162,7 @@ func (s *System) startLoad(cfg Config) error {
 		return fmt.Errorf("open log of the load: %w", err)
 	}
 	s.load, err = proc.Start(proc.Spec{
-		Name: "load", Path: "/bin/sh", Args: []string{"-c", `trap 'kill -KILL 0' TERM; ` + command + ` & wait $!`},
+		Name: "load", Path: "/bin/sh", Args: []string{"-c", `trap 'kill -KILL 0' TERM; while :; do ` + command + "\n" + `sleep 1; done & wait $!`},
 		Dir: cfg.Project.Dir, Env: cfg.Environ, Output: out, DeathSignal: syscall.SIGTERM,
 	}, proc.Records{Dir: filepath.Join(s.dir, "run")})
 	if err != nil {
