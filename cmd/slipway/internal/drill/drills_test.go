@@ -34,8 +34,10 @@ func TestDrills_coverEveryAlert(t *testing.T) {
 	slices.Sort(alerts)
 	require.Equal(t, slices.Compact(alerts), Alerts())
 
-	names := map[string]bool{}
+	names, burnt := map[string]bool{}, false
 	for _, d := range Drills() {
+		require.False(t, burnt && slices.Contains(d.Alerts, budget[0]), "%s cannot tell its alert from those of an earlier fault", d.Name)
+		burnt = burnt || slices.Contains(slices.Concat(d.Alerts, d.Also), budget[0])
 		require.False(t, names[d.Name], d.Name)
 		names[d.Name] = true
 		require.NotEmpty(t, d.Fault)

@@ -97,6 +97,7 @@ func Run(ctx context.Context, cfg Config, drills []Drill, report func(Outcome)) 
 		}
 		result.Outcomes = append(result.Outcomes, outcomes...)
 	}
+	note(e.healthy(ctx))
 	for _, d := range drills {
 		var outcomes []Outcome
 		if missing := s.missing(d.Needs); missing != "" {
@@ -136,6 +137,8 @@ type engine struct {
 	source source
 	pager  *receiver
 	sh     func(ctx context.Context, script string) error
+	// calm says that nothing is left of the fault before.
+	calm bool
 	// lasting are the drills with alerts that have not resolved yet.
 	lasting []lasting
 	// burnt are the alerts of the error budget once a fault has touched it: their windows
@@ -151,7 +154,6 @@ type lasting struct {
 // watch is what is known of the alerts since a fault.
 type watch struct {
 	began    time.Time
-	before   map[string]bool // what was there already
 	outcomes map[string]*Outcome
 	seen     map[string]bool
 	active   map[string]bool // now
@@ -163,8 +165,11 @@ const (
 	tick = 200 * time.Millisecond
 	// within is how long an alert may take to fire, or to resolve, at a time scale of 60.
 	within = 2 * time.Minute
-	// calm is for how long nothing may be there before the next fault, at that scale.
-	calm = 3 * time.Second
+	// silence is for how long nothing may be there before the next fault, at that scale.
+	silence = 3 * time.Second
+	// health is for how long the system is watched before any fault, at that scale: for longer
+	// than any alert waits but those of the error budget.
+	health = 20 * time.Second
 	// held is for how much longer a fault stays that silences an alert, at that scale: by then
 	// Alertmanager would have delivered it.
 	held = 5 * time.Second
@@ -178,21 +183,22 @@ func (c Config) stretch(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * max(1, quick/c.TimeScale))
 }
 
-// run rehearses one fault, and returns which alerts came up.
-func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []string) {
-	w := &watch{before: map[string]bool{}, outcomes: map[string]*Outcome{}, seen: map[string]bool{}}
+func newWatch(d Drill) *watch {
+	w := &watch{outcomes: map[string]*Outcome{}, seen: map[string]bool{}}
 	for _, a := range d.Alerts {
 		w.outcomes[a] = &Outcome{Drill: d.Name, Fault: d.Fault, Alert: a}
 	}
+	return w
+}
+
+// run rehearses one fault, and returns which alerts came up until all was quiet again.
+func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []string) {
+	w := newWatch(d)
 	err := e.rehearse(ctx, d, w)
-	for _, name := range slices.Sorted(maps.Keys(w.seen)) {
-		if w.before[name] {
-			continue // it is not of this fault
-		}
-		if seen = append(seen, name); !slices.Contains(slices.Concat(d.Alerts, d.Also, d.Silenced, e.burnt), name) {
-			err = errors.Join(err, fmt.Errorf("%s fired, which is not declared for this fault", name))
-		}
+	if !w.began.IsZero() && ctx.Err() == nil {
+		err = errors.Join(err, e.quiet(ctx, d, w, "fall silent after the fault"))
 	}
+	err = errors.Join(err, e.undeclared(d, w))
 	if slices.Contains(slices.Concat(d.Alerts, d.Also), budget[0]) {
 		e.burnt = budget
 	}
@@ -205,7 +211,43 @@ func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []s
 		}
 		outcomes = append(outcomes, w.outcome(a, err))
 	}
-	return outcomes, seen
+	return outcomes, slices.Sorted(maps.Keys(w.seen))
+}
+
+// undeclared names the alerts that came up and are not of the drill.
+func (e *engine) undeclared(d Drill, w *watch) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(w.seen)) {
+		if !slices.Contains(slices.Concat(d.Alerts, d.Also, d.Silenced, e.burnt), name) {
+			errs = append(errs, fmt.Errorf("%s fired, which is not declared", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// none is the drill of the system as it should be: nothing may fire.
+var none = Drill{Name: "no-fault", Fault: "none"}
+
+// healthy watches the system before the first fault, once what its start has raised is over.
+func (e *engine) healthy(ctx context.Context) []Outcome {
+	e.Progress("%s: waiting until no alert is there", none.Name)
+	w := newWatch(none)
+	if err := e.quiet(ctx, none, w, "fall silent after the start"); err != nil {
+		return e.unprovoked(err, w)
+	}
+	e.Progress("%s: nothing may fire", none.Name)
+	clear(w.seen)
+	since := time.Now()
+	err := e.until(ctx, none, w, "stay away", func() bool { return time.Since(since) > e.stretch(health) })
+	return e.unprovoked(cmp.Or(err, e.quiet(ctx, none, w, "stay away")), w)
+}
+
+// unprovoked is what became of the drill without a fault; nothing is said of one that went well.
+func (e *engine) unprovoked(err error, w *watch) []Outcome {
+	if err = errors.Join(err, e.undeclared(none, w)); err == nil {
+		return nil
+	}
+	return []Outcome{{Drill: none.Name, Fault: none.Fault, Alert: none.Name, Failed: err.Error()}}
 }
 
 // outcome returns what became of an alert of a drill that ended with err.
@@ -217,23 +259,33 @@ func (w *watch) outcome(alert string, err error) Outcome {
 	return *o
 }
 
-// settle waits until the alerts with long windows have resolved too.
+// settle waits until the alerts with long windows have resolved too. No other one may fire
+// meanwhile, and none may be left in the end.
 func (e *engine) settle(ctx context.Context) (outcomes []Outcome) {
+	rest := newWatch(none)
 	for _, l := range e.lasting {
 		e.Progress("%s: waiting until %s are over", l.drill.Name, strings.Join(l.drill.Lasting, ", "))
+		l.watch.seen = rest.seen
 		err := e.until(ctx, l.drill, l.watch, "resolve", func() bool { return e.resolved(l.drill, l.watch, l.drill.Lasting) })
 		for _, a := range l.drill.Lasting {
 			outcomes = append(outcomes, l.watch.outcome(a, err))
 		}
 	}
-	return outcomes
+	var err error
+	if len(e.lasting) > 0 && ctx.Err() == nil {
+		err = e.quiet(ctx, none, rest, "fall silent in the end")
+	}
+	return append(outcomes, e.unprovoked(err, rest)...)
 }
 
 func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
-	e.Progress("%s: waiting until no alert is there", d.Name)
-	if err := e.quiet(ctx, d, w); err != nil {
-		return err
+	if !e.calm { // what an earlier fault has left is told of by its drill
+		e.Progress("%s: waiting until no alert is there", d.Name)
+		if err := e.quiet(ctx, d, newWatch(d), "fall silent before the fault"); err != nil {
+			return err
+		}
 	}
+	e.calm = false
 	e.Progress("%s: %s", d.Name, d.Fault)
 	w.began, e.system.about = time.Now(), nil
 	heal, err := e.inject(ctx, d, w)
@@ -276,26 +328,25 @@ func (e *engine) inject(ctx context.Context, d Drill, w *watch) (heal func(conte
 	}
 }
 
-// quiet waits until none of the drill's alerts is there, and notes what else is.
-func (e *engine) quiet(ctx context.Context, d Drill, w *watch) error {
-	w.began = time.Now()
+// quiet waits until no alert is there any more but those of the error budget, and the heartbeat
+// arrives. What comes up meanwhile is noted: it may have been pending.
+func (e *engine) quiet(ctx context.Context, d Drill, w *watch, what string) error {
 	var since time.Time
-	err := e.until(ctx, d, w, "fall silent before the fault", func() bool {
-		busy := d.heartbeat && e.heartless() || w.active == nil
-		for name := range w.pending {
-			busy = busy || !slices.Contains(budget, name)
-		}
-		for name := range w.active {
-			busy = busy || !slices.Contains(budget, name) || slices.Contains(d.Alerts, name)
+	err := e.until(ctx, d, w, what, func() bool {
+		busy := e.heartless() || w.active == nil
+		for _, there := range []map[string]bool{w.pending, w.active} {
+			for name := range there {
+				busy = busy || !slices.Contains(budget, name)
+			}
 		}
 		if busy {
 			since = time.Time{}
 		} else if since.IsZero() {
 			since = time.Now()
 		}
-		return !since.IsZero() && time.Since(since) > e.stretch(calm)
+		return !since.IsZero() && time.Since(since) > e.stretch(silence)
 	})
-	w.before, w.seen = maps.Clone(w.active), map[string]bool{}
+	e.calm = err == nil
 	return err
 }
 

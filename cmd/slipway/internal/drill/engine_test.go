@@ -29,6 +29,8 @@ type world struct {
 	fires, delivered []string
 	// late are delivered only some time after they fire.
 	late map[string]time.Duration
+	// after come up only some time after the fault is over, for a second.
+	after map[string]time.Duration
 	// always are there all the time.
 	always []string
 	// last is how long alerts last after the fault, other than two seconds.
@@ -61,6 +63,11 @@ func (w *world) alerts(context.Context) (all []firing, err error) {
 			names = append(names, name)
 		}
 	}
+	for name, delay := range w.after {
+		if !w.faulty && age > delay && age < delay+time.Second {
+			names = append(names, name)
+		}
+	}
 	for _, name := range w.fires {
 		if now := slices.Contains(names, name); now != w.shown[name] {
 			w.shown[name] = now
@@ -90,7 +97,7 @@ func notify(to http.Handler, path, alert, status string) int {
 // rehearsal is a drill of SagaStuck, whose runbook mends it, in a world that a test can change.
 func rehearsal(change func(w *world, e *engine, d *Drill)) (outcomes []Outcome, seen []string, followed []string, healed bool) {
 	pager := &receiver{delivered: map[string]delivery{}}
-	w := &world{pager: pager, shown: map[string]bool{}, fires: []string{"SagaStuck"}}
+	w := &world{pager: pager, beats: true, shown: map[string]bool{}, fires: []string{"SagaStuck"}}
 	e := &engine{Config: Config{TimeScale: quick, Progress: func(string, ...any) {}}, system: &System{}, source: w, pager: pager}
 	e.sh = func(_ context.Context, script string) error {
 		followed = append(followed, script)
@@ -143,7 +150,7 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 		"it is there already":     {func(w *world, _ *engine, _ *Drill) { w.always = []string{"SagaStuck"} }, "do not fall silent before the fault"},
 		"one fires undeclared":    {func(w *world, _ *engine, _ *Drill) { w.fires = append(w.fires, "Other") }, "Other fired, which is not declared"},
 		"one fires as declared":   {func(w *world, _ *engine, d *Drill) { w.fires, d.Also = append(w.fires, "Other"), []string{"Other"} }, ""},
-		"an old one goes on":      {func(w *world, _ *engine, _ *Drill) { w.always = []string{"PlaceOrderBurnRateSlow"} }, ""},
+		"an old one goes on":      {func(w *world, e *engine, _ *Drill) { w.always, e.burnt = []string{"PlaceOrderBurnRateSlow"}, budget }, ""},
 		"of two, one never fires": {func(_ *world, _ *engine, d *Drill) { d.Alerts = append(d.Alerts, "OutboxStalled") }, "do not fire"},
 		"two fire": {func(w *world, _ *engine, d *Drill) {
 			d.Alerts, w.fires = append(d.Alerts, "OutboxStalled"), append(w.fires, "OutboxStalled")
@@ -194,6 +201,55 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 	}
 }
 
+// What comes up when the declared alerts are over was pending before: it is of the drill. It was forgotten when the
+// drill ended with them.
+func TestEngine_whatComesUpAfterwards(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		outcomes, seen, _, _ := rehearsal(func(w *world, _ *engine, _ *Drill) {
+			w.after = map[string]time.Duration{"Other": 3 * time.Second} // SagaStuck is over after two
+		})
+		require.Contains(t, outcomes[0].Failed, "Other fired, which is not declared")
+		require.Equal(t, []string{"Other", "SagaStuck"}, seen)
+	})
+}
+
+// Nothing fires in a system that has no fault: not before the first one, once what the start has raised is over, and
+// not while the last alerts are waited for. Nobody looked then.
+func TestEngine_withoutAFault(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(w *world)
+		want   string
+	}{
+		"nothing fires":       {func(*world) {}, ""},
+		"the start did":       {func(w *world) { w.after = map[string]time.Duration{"Other": 0} }, ""},
+		"one fires":           {func(w *world) { w.after = map[string]time.Duration{"Other": 10 * time.Second} }, "Other fired, which is not declared"},
+		"one stays":           {func(w *world) { w.always = []string{"Other"} }, "do not fall silent after the start within 2m0s: there are [Other]"},
+		"the budget is burnt": {func(w *world) { w.always = budget[:1] }, "PlaceOrderBurnRateFast fired"},
+		"no heartbeat comes":  {func(w *world) { w.beats = false }, "do not fall silent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				pager := &receiver{delivered: map[string]delivery{}}
+				w := &world{pager: pager, beats: true, since: time.Now()}
+				c.change(w)
+				e := &engine{Config: Config{TimeScale: quick, Progress: func(string, ...any) {}}, system: &System{}, source: w, pager: pager}
+				outcomes := e.healthy(t.Context())
+				if c.want == "" {
+					require.Empty(t, outcomes)
+					require.True(t, e.calm)
+					return
+				}
+				require.Len(t, outcomes, 1)
+				require.Contains(t, outcomes[0].Failed, c.want)
+				require.Contains(t, outcomes[0].String(), "drill no-fault FAILED: ")
+			})
+		})
+	}
+}
+
 // A window of hours remembers an earlier fault; one that burnt nothing gives no licence.
 func TestEngine_theErrorBudget(t *testing.T) {
 	t.Parallel()
@@ -213,11 +269,19 @@ func TestEngine_theErrorBudget(t *testing.T) {
 	}
 }
 
-// What has a window of hours is waited for when everything else is done.
+// What has a window of hours is waited for when everything else is done. Nothing else fires meanwhile.
 func TestEngine_settle(t *testing.T) {
 	t.Parallel()
 	const ticket = "PlaceOrderBurnRateTicket"
-	for name, within := range map[string]time.Duration{"it ends": 8 * time.Minute, "it does not end in time": 2 * time.Minute} {
+	for name, c := range map[string]struct {
+		within  time.Duration
+		another bool
+		want    string
+	}{
+		"it ends":                     {within: 8 * time.Minute},
+		"it does not end in time":     {within: 2 * time.Minute, want: "do not resolve within 2m0s"},
+		"another one fires meanwhile": {within: 8 * time.Minute, another: true, want: "Other fired, which is not declared"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -225,18 +289,21 @@ func TestEngine_settle(t *testing.T) {
 				outcomes, _, _, _ := rehearsal(func(w *world, of *engine, d *Drill) {
 					e = of
 					w.fires, w.last = []string{"SagaStuck", ticket}, map[string]time.Duration{ticket: 5 * time.Minute}
-					d.Alerts, d.Lasting, d.Within = w.fires, []string{ticket}, within
+					d.Alerts, d.Also, d.Lasting, d.Within = w.fires, budget, []string{ticket}, c.within
+					if c.another {
+						w.after = map[string]time.Duration{"Other": time.Minute}
+					}
 				})
 				require.Len(t, outcomes, 1)
 				require.Equal(t, "SagaStuck", outcomes[0].Alert)
 				require.True(t, outcomes[0].OK(), outcomes[0].Failed)
 				settled := e.settle(t.Context())
-				require.Len(t, settled, 1)
 				require.Equal(t, ticket, settled[0].Alert)
-				if within < 5*time.Minute {
-					require.Contains(t, settled[0].Failed, "do not resolve within 2m0s")
+				if c.want != "" {
+					require.Contains(t, fmt.Sprint(settled), c.want)
 					return
 				}
+				require.Len(t, settled, 1)
 				require.True(t, settled[0].OK(), settled[0].Failed)
 				require.InDelta(t, 300, settled[0].Resolved.Seconds(), 5)
 			})
@@ -265,7 +332,7 @@ func TestEngine_theHeartbeatStaysAway(t *testing.T) {
 	for scale, wait := range map[float64]time.Duration{600: missedHeartbeats, quick: missedHeartbeats, 6: 10 * missedHeartbeats} {
 		synctest.Test(t, func(t *testing.T) {
 			outcomes, _, _, _ := rehearsal(func(w *world, e *engine, d *Drill) {
-				w.fires, w.beats = nil, true
+				w.fires = nil
 				e.sh, e.TimeScale = nil, scale
 				d.Alerts, d.heartbeat = []string{"Watchdog"}, true
 				d.inject = func(context.Context, *System) (func(context.Context) error, error) {
@@ -285,7 +352,7 @@ func TestEngine_endsWhenItIsToldTo(t *testing.T) {
 		pager := &receiver{delivered: map[string]delivery{}}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		e := &engine{Config: Config{TimeScale: quick, Progress: func(string, ...any) {}}, system: &System{}, source: &world{pager: pager}, pager: pager}
+		e := &engine{Config: Config{TimeScale: quick, Progress: func(string, ...any) {}}, system: &System{}, source: &world{pager: pager, beats: true}, pager: pager}
 		healed := false
 		outcomes, _ := e.run(ctx, Drill{Name: "saga", Alerts: []string{"SagaStuck"}, inject: func(context.Context, *System) (func(context.Context) error, error) {
 			return func(ctx context.Context) error { healed = true; return ctx.Err() }, nil
