@@ -50,7 +50,7 @@ and from the remedy to the end. Nothing is left behind.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.list {
 			for _, d := range Drills() {
-				env.Console.Printf("%-16s %s: %s", d.Name, strings.Join(d.Alerts, ", "), d.Fault)
+				env.Console.Printf("%-16s %s: %s", d.Name, strings.Join(d.names(), ", "), d.Fault)
 			}
 			return nil
 		}
@@ -77,7 +77,7 @@ func choose(alerts []string) ([]Drill, error) {
 		}
 	}
 	return slices.DeleteFunc(Drills(), func(d Drill) bool {
-		return !slices.ContainsFunc(d.Alerts, func(a string) bool { return slices.Contains(alerts, a) })
+		return !slices.ContainsFunc(d.names(), func(a string) bool { return slices.Contains(alerts, a) })
 	}), nil
 }
 

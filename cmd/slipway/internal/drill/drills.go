@@ -11,13 +11,13 @@ import (
 type Drill struct {
 	// Name says what is rehearsed; Fault says what is done to the system.
 	Name, Fault string
-	// Alerts must fire, be delivered, and resolve after the remedy.
-	Alerts []string
+	// Alerts must each fire, be delivered, and resolve after the remedy.
+	Alerts []Alert
 	// Also may fire as consequences of the fault.
-	Also []string
+	Also []Alert
 	// Silenced fire as consequences and are not delivered, because one of Alerts was.
-	Silenced []string
-	// Lasting are those of Alerts whose window is so long that the other drills go on before
+	Silenced []Alert
+	// Lasting names those of Alerts whose window is so long that the other drills go on before
 	// they resolve. That they do is awaited at the end.
 	Lasting []string
 	// Needs are components beside Prometheus and Alertmanager.
@@ -35,7 +35,7 @@ type Drill struct {
 var budget = []string{"PlaceOrderBurnRateFast", "PlaceOrderBurnRateSlow", "PlaceOrderBurnRateTicket"}
 
 // blocked are the consequences of a database in which everything waits.
-var blocked = []string{"HighErrorRate", "SlowRequests", "RequestsHanging", "DBPoolSaturated", "CircuitBreakerOpen"}
+var blocked = []string{"HighErrorRate", "SlowRequests", "RequestsHanging", "DBPoolSaturated"}
 
 // missedHeartbeats is for how long, at a time scale of 60, whoever waits for the heartbeat
 // does so.
@@ -46,65 +46,86 @@ func Drills() []Drill {
 	return []Drill{
 		{
 			Name: "tables-locked", Fault: "the tables of order are locked by a session that hangs",
-			Alerts:  append([]string{"HighErrorRate", "SlowRequests", "RequestsHanging", "DBPoolSaturated"}, budget...),
+			Alerts:  of("order", slices.Concat(blocked, budget)...),
 			Lasting: []string{"PlaceOrderBurnRateTicket"}, Within: 8 * time.Minute,
-			Also: []string{"SagaStuck", "SagaCompensationFailed", "CircuitBreakerOpen", "OutboxStalled"}, inject: locked("order"),
+			Also: of("order", "SagaStuck", "SagaCompensationFailed", "CircuitBreakerOpen", "OutboxStalled"), inject: locked("order"),
 		},
 		{
 			Name: "database-frozen", Fault: "PostgreSQL is stopped in the middle of its work (SIGSTOP)",
-			Alerts: []string{"DependencyDown"},
-			Also:   slices.Concat(blocked, budget, []string{"SagaStuck", "SagaCompensationFailed", "OutboxStalled", "OutboxBacklog", "TargetDown"}), inject: frozenDatabase(),
+			Alerts: slices.Concat(of("order", "DependencyDown"), of("payment", "DependencyDown"), of("inventory", "DependencyDown")),
+			Also: slices.Concat(named(blocked...), of("order", budget...), of("order", "CircuitBreakerOpen", "SagaStuck", "SagaCompensationFailed", "OutboxStalled", "OutboxBacklog"),
+				labelled("TargetDown", "job", "postgres"), labelled("TargetDown", "job", "slipway")), inject: frozenDatabase(),
 		},
 		{
 			Name: "outbox-paused", Fault: "the relay of order is paused and forgotten",
-			Alerts: []string{"OutboxBacklog", "OutboxStalled"}, inject: paused("order"),
+			Alerts: of("order", "OutboxBacklog", "OutboxStalled"), inject: paused("order"),
 		},
 		{
 			Name: "callee-frozen", Fault: "inventory is stopped in the middle of its work (SIGSTOP)",
-			Alerts: []string{"ServiceAbsent"}, Silenced: []string{"TargetDown"},
-			Also: []string{"CircuitBreakerOpen", "SagaStuck", "SagaCompensationFailed"}, inject: frozen("inventory"),
+			Alerts: of("inventory", "ServiceAbsent"), Silenced: of("inventory", "TargetDown"),
+			Also: slices.Concat(labelled("CircuitBreakerOpen", "callee", "inventory"), of("order", "SagaStuck", "SagaCompensationFailed")), inject: frozen("inventory"),
 		},
 		{
 			Name: "saga-orphaned", Fault: "a saga of a version that no replica has",
-			Alerts: []string{"SagaStuck", "NoWorkerForSagaVersion"}, inject: orphaned("order"),
+			Alerts: of("order", "SagaStuck", "NoWorkerForSagaVersion"), inject: orphaned("order"),
 		},
 		{
 			Name: "connections", Fault: "a job opens connections to PostgreSQL and forgets them",
-			Alerts: []string{"HighDBConnectionUsage"}, Needs: []observe.Component{observe.PostgresExporter}, inject: crowded("order", 0.9),
+			Alerts: labelled("HighDBConnectionUsage", "instance", "postgres"), Needs: []observe.Component{observe.PostgresExporter}, inject: crowded("order", 0.9),
 		},
 		{
 			Name: "poison", Fault: "a message that no consumer can read",
-			Alerts: []string{"DeadLettersGrowing"}, inject: poisoned("order.confirmed", "payment", "inventory"),
+			Alerts: slices.Concat(of("payment", "DeadLettersGrowing"), of("inventory", "DeadLettersGrowing")),
+			inject: poisoned("order.confirmed", "payment", "inventory"),
 		},
 		{
 			Name: "lease-contested", Fault: "the lease of order's relay is taken again and again",
-			Alerts: []string{"RelayFenced"}, Also: []string{"OutboxStalled"}, inject: fenced("order", 6),
+			Alerts: of("order", "RelayFenced"), Also: of("order", "OutboxStalled"), inject: fenced("order", 6),
 		},
 		{
 			Name: "exporter-frozen", Fault: "postgres_exporter is stopped (SIGSTOP)",
-			Alerts: []string{"TargetDown"}, Needs: []observe.Component{observe.PostgresExporter}, inject: frozenComponent(observe.PostgresExporter),
+			Alerts: labelled("TargetDown", "job", "postgres"), Needs: []observe.Component{observe.PostgresExporter}, inject: frozenComponent(observe.PostgresExporter),
 		},
 		{
 			Name: "collector-away", Fault: "the collector is stopped",
-			Alerts: []string{"TelemetryDropping"}, Also: []string{"TargetDown"},
-			Needs: []observe.Component{observe.Collector}, inject: without(observe.Collector),
+			Alerts: slices.Concat(of("order", "TelemetryDropping"), of("payment", "TelemetryDropping"), of("inventory", "TelemetryDropping")),
+			Also:   labelled("TargetDown", "job", "otelcol"), Needs: []observe.Component{observe.Collector}, inject: without(observe.Collector),
 		},
 		{
 			Name: "alerting-away", Fault: "Alertmanager is stopped",
-			Alerts: []string{"Watchdog"}, Also: []string{"TargetDown"}, inject: without(observe.Alertmanager), heartbeat: true,
+			Alerts: named("Watchdog"), Also: labelled("TargetDown", "job", "alertmanager"), inject: without(observe.Alertmanager), heartbeat: true,
 		},
 		{
 			Name: "undo-blocked", Fault: "the tables of payment are locked by a session that hangs",
-			Alerts: []string{"CircuitBreakerOpen", "SagaCompensationFailed"}, Also: append([]string{"SagaStuck"}, blocked...), inject: locked("payment"),
+			Alerts: slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaCompensationFailed")),
+			Also:   slices.Concat(of("order", "SagaStuck"), of("order", blocked...), of("payment", blocked...)), inject: locked("payment"),
 		},
 	}
+}
+
+// names lists the names of the drill's alerts.
+func (d Drill) names() (all []string) {
+	for _, a := range d.Alerts {
+		if !slices.Contains(all, a.Name) {
+			all = append(all, a.Name)
+		}
+	}
+	return all
+}
+
+// lasts tells whether an alert is one of those that last.
+func (d Drill) lasts(a Alert) bool { return slices.Contains(d.Lasting, a.Name) }
+
+// burns tells whether the fault uses up the error budget.
+func (d Drill) burns() bool {
+	return slices.ContainsFunc(slices.Concat(d.Alerts, d.Also), func(a Alert) bool { return a.Name == budget[0] })
 }
 
 // Alerts lists every alert that some drill fires.
 func Alerts() []string {
 	var all []string
 	for _, d := range Drills() {
-		all = append(all, d.Alerts...)
+		all = append(all, d.names()...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)

@@ -28,56 +28,10 @@ type Config struct {
 	Progress func(format string, args ...any)
 }
 
-// Outcome is what became of one alert of a drill. Times are since the fault, or for
-// Resolved since the remedy.
-type Outcome struct {
-	Drill     string
-	Fault     string
-	Alert     string
-	Fired     time.Duration
-	Delivered time.Duration
-	Remedy    time.Duration // since the fault
-	Resolved  time.Duration
-	Evidence  string
-	// Skipped says why the drill was not run, Failed what went wrong.
-	Skipped string
-	Failed  string
-}
-
-// String is the line for standard output.
-func (o Outcome) String() string {
-	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
-	switch {
-	case o.Skipped != "":
-		return fmt.Sprintf("drill %s skipped: %s", o.Alert, o.Skipped)
-	case o.Failed != "":
-		return fmt.Sprintf("drill %s FAILED: %s", o.Alert, o.Failed)
-	}
-	return fmt.Sprintf("drill %s fired=%s delivered=%s resolved=%s ok", o.Alert, seconds(o.Fired), seconds(o.Delivered), seconds(o.Resolved))
-}
-
-// OK tells whether the alert did what it must.
-func (o Outcome) OK() bool { return o.Failed == "" && o.Skipped == "" }
-
-// Result is what came of all drills.
-type Result struct {
-	Outcomes []Outcome
-	// Matrix has, for each drill, the alerts that came up while it ran.
-	Matrix map[string][]string
-	Began  time.Time
-	Took   time.Duration
-	Scale  float64
-}
-
-// Failed tells whether something went wrong.
-func (r Result) Failed() bool {
-	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Failed != "" })
-}
-
 // Run starts the system, runs the drills one after the other, each from a quiet system, and
 // removes everything. report gets each outcome as soon as it is known.
 func Run(ctx context.Context, cfg Config, drills []Drill, report func(Outcome)) (result Result, err error) {
-	result = Result{Matrix: map[string][]string{}, Began: time.Now(), Scale: cfg.TimeScale}
+	result = Result{Matrix: map[string][]firing{}, Began: time.Now(), Scale: cfg.TimeScale}
 	if cfg.Progress == nil {
 		cfg.Progress = func(string, ...any) {}
 	}
@@ -143,21 +97,12 @@ type engine struct {
 	lasting []lasting
 	// burnt are the alerts of the error budget once a fault has touched it: their windows
 	// remember it, so that any of them may fire in any drill that follows.
-	burnt []string
+	burnt []Alert
 }
 
 type lasting struct {
 	drill Drill
 	watch *watch
-}
-
-// watch is what is known of the alerts since a fault.
-type watch struct {
-	began    time.Time
-	outcomes map[string]*Outcome
-	seen     map[string]bool
-	active   map[string]bool // now
-	pending  map[string]bool // now
 }
 
 const (
@@ -183,46 +128,26 @@ func (c Config) stretch(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * max(1, quick/c.TimeScale))
 }
 
-func newWatch(d Drill) *watch {
-	w := &watch{outcomes: map[string]*Outcome{}, seen: map[string]bool{}}
-	for _, a := range d.Alerts {
-		w.outcomes[a] = &Outcome{Drill: d.Name, Fault: d.Fault, Alert: a}
-	}
-	return w
-}
-
 // run rehearses one fault, and returns which alerts came up until all was quiet again.
-func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []string) {
+func (e *engine) run(ctx context.Context, d Drill) (outcomes []Outcome, seen []firing) {
 	w := newWatch(d)
 	err := e.rehearse(ctx, d, w)
 	if !w.began.IsZero() && ctx.Err() == nil {
 		err = errors.Join(err, e.quiet(ctx, d, w, "fall silent after the fault"))
 	}
-	err = errors.Join(err, e.undeclared(d, w))
-	if slices.Contains(slices.Concat(d.Alerts, d.Also), budget[0]) {
-		e.burnt = budget
+	err = errors.Join(err, w.undeclared(slices.Concat(d.Alerts, d.Also, d.Silenced, e.burnt)))
+	if d.burns() {
+		e.burnt = named(budget...)
 	}
 	if len(d.Lasting) > 0 && err == nil {
 		e.lasting = append(e.lasting, lasting{d, w})
 	}
-	for _, a := range d.Alerts {
-		if err == nil && slices.Contains(d.Lasting, a) {
-			continue
-		}
-		outcomes = append(outcomes, w.outcome(a, err))
-	}
-	return outcomes, slices.Sorted(maps.Keys(w.seen))
-}
-
-// undeclared names the alerts that came up and are not of the drill.
-func (e *engine) undeclared(d Drill, w *watch) error {
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(w.seen)) {
-		if !slices.Contains(slices.Concat(d.Alerts, d.Also, d.Silenced, e.burnt), name) {
-			errs = append(errs, fmt.Errorf("%s fired, which is not declared", name))
+	for _, o := range w.outcomes {
+		if err != nil || !d.lasts(o.Alert) {
+			outcomes = append(outcomes, o.after(err))
 		}
 	}
-	return errors.Join(errs...)
+	return outcomes, slices.Collect(maps.Values(w.seen))
 }
 
 // none is the drill of the system as it should be: nothing may fire.
@@ -244,19 +169,10 @@ func (e *engine) healthy(ctx context.Context) []Outcome {
 
 // unprovoked is what became of the drill without a fault; nothing is said of one that went well.
 func (e *engine) unprovoked(err error, w *watch) []Outcome {
-	if err = errors.Join(err, e.undeclared(none, w)); err == nil {
+	if err = errors.Join(err, w.undeclared(e.burnt)); err == nil {
 		return nil
 	}
-	return []Outcome{{Drill: none.Name, Fault: none.Fault, Alert: none.Name, Failed: err.Error()}}
-}
-
-// outcome returns what became of an alert of a drill that ended with err.
-func (w *watch) outcome(alert string, err error) Outcome {
-	o := w.outcomes[alert]
-	if err != nil {
-		o.Failed = err.Error()
-	}
-	return *o
+	return []Outcome{{Drill: none.Name, Fault: none.Fault, Alert: Alert{Name: none.Name}, Failed: err.Error()}}
 }
 
 // settle waits until the alerts with long windows have resolved too. No other one may fire
@@ -266,9 +182,11 @@ func (e *engine) settle(ctx context.Context) (outcomes []Outcome) {
 	for _, l := range e.lasting {
 		e.Progress("%s: waiting until %s are over", l.drill.Name, strings.Join(l.drill.Lasting, ", "))
 		l.watch.seen = rest.seen
-		err := e.until(ctx, l.drill, l.watch, "resolve", func() bool { return e.resolved(l.drill, l.watch, l.drill.Lasting) })
-		for _, a := range l.drill.Lasting {
-			outcomes = append(outcomes, l.watch.outcome(a, err))
+		err := e.until(ctx, l.drill, l.watch, "resolve", func() bool { return e.resolved(l.drill, l.watch, true) })
+		for _, o := range l.watch.outcomes {
+			if l.drill.lasts(o.Alert) {
+				outcomes = append(outcomes, o.after(err))
+			}
 		}
 	}
 	var err error
@@ -307,8 +225,7 @@ func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
 	for _, o := range w.outcomes {
 		o.Remedy = time.Since(w.began)
 	}
-	soon := slices.DeleteFunc(slices.Clone(d.Alerts), func(a string) bool { return slices.Contains(d.Lasting, a) })
-	return e.until(ctx, d, w, "resolve", func() bool { return e.resolved(d, w, soon) })
+	return e.until(ctx, d, w, "resolve", func() bool { return e.resolved(d, w, false) })
 }
 
 // inject puts the fault in, which may take a while, and looks what comes of it already.
@@ -333,13 +250,8 @@ func (e *engine) inject(ctx context.Context, d Drill, w *watch) (heal func(conte
 func (e *engine) quiet(ctx context.Context, d Drill, w *watch, what string) error {
 	var since time.Time
 	err := e.until(ctx, d, w, what, func() bool {
-		busy := e.heartless() || w.active == nil
-		for _, there := range []map[string]bool{w.pending, w.active} {
-			for name := range there {
-				busy = busy || !slices.Contains(budget, name)
-			}
-		}
-		if busy {
+		others := func(f firing) bool { return !slices.Contains(budget, f.name()) }
+		if !w.asked || e.heartless() || slices.ContainsFunc(w.pending, others) || slices.ContainsFunc(w.active, others) {
 			since = time.Time{}
 		} else if since.IsZero() {
 			since = time.Now()
@@ -372,61 +284,11 @@ func (e *engine) until(ctx context.Context, d Drill, w *watch, what string, done
 	}
 }
 
-// String lists what is there.
-func (w *watch) String() string {
-	if len(w.active) == 0 {
-		return "none is there"
-	}
-	return fmt.Sprint("there are ", slices.Sorted(maps.Keys(w.active)))
-}
-
-// look notes which alerts fire now.
-func (e *engine) look(ctx context.Context, w *watch) error {
-	all, err := e.source.alerts(ctx)
-	if err != nil {
-		return err
-	}
-	w.active, w.pending = map[string]bool{}, map[string]bool{}
-	for _, a := range all {
-		switch {
-		case a.Labels["severity"] == "none":
-			continue
-		case a.State != "firing":
-			w.pending[a.name()] = true
-			continue
-		}
-		w.active[a.name()], w.seen[a.name()] = true, true
-		if o := w.outcomes[a.name()]; o != nil && o.Fired == 0 {
-			o.Fired, o.Evidence = time.Since(w.began), a.String()
-		}
-	}
-	return nil
-}
-
 // patience returns how long the alerts of a drill may take to fire, or to resolve.
 func (d Drill) patience(c Config) time.Duration { return c.stretch(cmp.Or(d.Within, within)) }
 
 // heartless tells whether whoever waits for the heartbeat would raise the alarm.
 func (e *engine) heartless() bool { return e.pager.silence() > e.stretch(missedHeartbeats) }
-
-// fired tells whether all declared alerts have fired and were delivered.
-func (e *engine) fired(d Drill, w *watch) bool {
-	all := true
-	for name, o := range w.outcomes {
-		if d.heartbeat && o.Fired == 0 && e.heartless() {
-			o.Fired, o.Delivered = time.Since(w.began), time.Since(w.began)
-			o.Evidence = "the heartbeat has stayed away for " + e.stretch(missedHeartbeats).String()
-		}
-		if at := e.pager.last(name).firing; o.Delivered == 0 && at.After(w.began) {
-			o.Delivered = at.Sub(w.began)
-		}
-		all = all && o.Fired != 0 && o.Delivered != 0
-	}
-	for _, name := range d.Silenced {
-		all = all && w.seen[name]
-	}
-	return all
-}
 
 // hold keeps the fault until Alertmanager, which waits for what else belongs to a group, would
 // have delivered what is to stay silent.
@@ -443,39 +305,11 @@ func (e *engine) hold(ctx context.Context, d Drill, w *watch) error {
 	return cmp.Or(err, told)
 }
 
-// silenced looks that nobody was told what follows from what they were told.
-func (e *engine) silenced(d Drill, w *watch) error {
-	for _, name := range d.Silenced {
-		if e.pager.last(name).firing.After(w.began) {
-			return fmt.Errorf("%s was delivered, although %s says it all", name, d.Alerts[0])
-		}
-	}
-	return nil
-}
-
-// resolved tells whether alerts are over and that was delivered too.
-func (e *engine) resolved(d Drill, w *watch, alerts []string) bool {
-	all := true
-	for _, name := range alerts {
-		o := w.outcomes[name]
-		last := e.pager.last(name)
-		over := !w.active[name] && last.resolved.After(last.firing)
-		if d.heartbeat {
-			over = !e.heartless()
-		}
-		if over && o.Resolved == 0 {
-			o.Resolved = max(time.Since(w.began)-o.Remedy, time.Millisecond)
-		}
-		all = all && over
-	}
-	return all
-}
-
 // follow does what the runbooks of the alerts say, one after the other. Where they are for
 // people on a cluster only, the fault is taken away.
 func (e *engine) follow(ctx context.Context, d Drill, heal func(context.Context) error) error {
 	followed := false
-	for _, alert := range d.Alerts {
+	for _, alert := range d.names() {
 		script, err := mitigation(alert)
 		if errors.Is(err, errNoCommands) {
 			continue

@@ -1,7 +1,10 @@
 package drill
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,7 +53,7 @@ func (w *world) alerts(context.Context) (all []firing, err error) {
 		return nil, err
 	}
 	if w.beats {
-		notify(w.pager, heartbeatReceiver, "Watchdog", "firing")
+		notify(w.pager, heartbeatReceiver, map[string]string{"alertname": "Watchdog"}, "firing")
 	}
 	names := slices.Clone(w.always)
 	age := time.Since(w.since)
@@ -75,27 +78,36 @@ func (w *world) alerts(context.Context) (all []firing, err error) {
 		}
 	}
 	for _, name := range names {
-		all = append(all, firing{State: "firing", Value: "7", Labels: map[string]string{"alertname": name, "service": "order", "severity": "page"}})
+		all = append(all, firing{State: "firing", Value: "7", Labels: w.labels(name)})
 	}
 	return append(all, firing{State: "firing", Labels: map[string]string{"alertname": "Watchdog", "severity": "none"}}), nil
+}
+
+// labels are those of an alert of the world, about order if it does not name another service: SagaStuck/payment.
+func (w *world) labels(name string) map[string]string {
+	alert, service, _ := strings.Cut(name, "/")
+	return map[string]string{"alertname": alert, "service": cmp.Or(service, "order"), "severity": "page"}
 }
 
 func (w *world) deliver(name string, firing bool) {
 	if w.delivered != nil && !slices.Contains(w.delivered, name) {
 		return
 	}
-	notify(w.pager, "pager", name, map[bool]string{true: "firing", false: "resolved"}[firing])
+	notify(w.pager, "pager", w.labels(name), map[bool]string{true: "firing", false: "resolved"}[firing])
 }
 
-func notify(to http.Handler, path, alert, status string) int {
-	body := fmt.Sprintf(`{"alerts": [{"status": %q, "labels": {"alertname": %q}}]}`, status, alert)
+func notify(to http.Handler, path string, labels map[string]string, status string) int {
+	text, err := json.Marshal(map[string]any{"alerts": []any{map[string]any{"status": status, "labels": labels}}})
+	if err != nil {
+		panic(err)
+	}
 	answer := httptest.NewRecorder()
-	to.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/"+path, strings.NewReader(body)))
+	to.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/"+path, bytes.NewReader(text)))
 	return answer.Code
 }
 
 // rehearsal is a drill of SagaStuck, whose runbook mends it, in a world that a test can change.
-func rehearsal(change func(w *world, e *engine, d *Drill)) (outcomes []Outcome, seen []string, followed []string, healed bool) {
+func rehearsal(change func(w *world, e *engine, d *Drill)) (outcomes []Outcome, seen []firing, followed []string, healed bool) {
 	pager := &receiver{delivered: map[string]delivery{}}
 	w := &world{pager: pager, beats: true, shown: map[string]bool{}, fires: []string{"SagaStuck"}}
 	e := &engine{Config: Config{TimeScale: quick, Progress: func(string, ...any) {}}, system: &System{}, source: w, pager: pager}
@@ -104,7 +116,7 @@ func rehearsal(change func(w *world, e *engine, d *Drill)) (outcomes []Outcome, 
 		w.set(false)
 		return nil
 	}
-	d := Drill{Name: "saga", Fault: "a saga nobody runs", Alerts: []string{"SagaStuck"}, inject: func(context.Context, *System) (func(context.Context) error, error) {
+	d := Drill{Name: "saga", Fault: "a saga nobody runs", Alerts: of("order", "SagaStuck"), inject: func(context.Context, *System) (func(context.Context) error, error) {
 		w.set(true)
 		return func(context.Context) error {
 			healed = true
@@ -125,63 +137,81 @@ func TestEngine_aDrillThatGoesWell(t *testing.T) {
 		o := outcomes[0]
 		require.True(t, o.OK(), o.Failed)
 		require.True(t, healed)
-		require.Equal(t, []string{"SagaStuck"}, seen)
+		require.Len(t, seen, 1)
+		require.Equal(t, "SagaStuck{service=order}", seen[0].id())
 		require.InDelta(t, 5, o.Fired.Seconds(), 0.5)
 		require.GreaterOrEqual(t, o.Delivered, o.Fired-tick)
 		require.InDelta(t, 2, o.Resolved.Seconds(), 0.5)
-		require.Equal(t, "SagaStuck{service=order} 7", o.Evidence)
+		require.Equal(t, "SagaStuck{service=order} 7", o.evidence(""))
 		require.Contains(t, followed[0], "slipway saga bulk")
-		require.Regexp(t, `^drill SagaStuck fired=5\.\ds delivered=5\.\ds resolved=2\.\ds ok$`, o.String())
+		require.Regexp(t, `^drill SagaStuck{service=order} fired=5\.\ds delivered=5\.\ds resolved=2\.\ds ok$`, o.String())
 	})
 }
 
 // An engine that is content with anything proves nothing. Those that are delivered late went well when it was looked
-// once, in the moment in which the last alert was seen.
+// once, in the moment in which the last alert was seen; those of another service when alerts were told apart by their
+// names alone.
 func TestEngine_whatFailsADrill(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(w *world, e *engine, d *Drill)
 		want   string // empty for a drill that goes well
 	}{
-		"the alert never fires":   {func(w *world, _ *engine, _ *Drill) { w.fires = nil }, "do not fire and reach the pager within 2m0s: none is there"},
-		"another one fires":       {func(w *world, _ *engine, _ *Drill) { w.fires = []string{"Other"} }, "do not fire and reach the pager within 2m0s: there are [Other]"},
-		"it is not delivered":     {func(w *world, _ *engine, _ *Drill) { w.delivered = []string{} }, "do not fire and reach the pager"},
-		"it does not resolve":     {func(w *world, _ *engine, _ *Drill) { w.stays = true }, "do not resolve within 2m0s: there are [SagaStuck]"},
-		"it is there already":     {func(w *world, _ *engine, _ *Drill) { w.always = []string{"SagaStuck"} }, "do not fall silent before the fault"},
-		"one fires undeclared":    {func(w *world, _ *engine, _ *Drill) { w.fires = append(w.fires, "Other") }, "Other fired, which is not declared"},
-		"one fires as declared":   {func(w *world, _ *engine, d *Drill) { w.fires, d.Also = append(w.fires, "Other"), []string{"Other"} }, ""},
-		"an old one goes on":      {func(w *world, e *engine, _ *Drill) { w.always, e.burnt = []string{"PlaceOrderBurnRateSlow"}, budget }, ""},
-		"of two, one never fires": {func(_ *world, _ *engine, d *Drill) { d.Alerts = append(d.Alerts, "OutboxStalled") }, "do not fire"},
-		"two fire": {func(w *world, _ *engine, d *Drill) {
-			d.Alerts, w.fires = append(d.Alerts, "OutboxStalled"), append(w.fires, "OutboxStalled")
+		"the alert never fires": {func(w *world, _ *engine, _ *Drill) { w.fires = nil }, "do not fire and reach the pager within 2m0s: none is there"},
+		"another one fires":     {func(w *world, _ *engine, _ *Drill) { w.fires = []string{"Other"} }, "do not fire and reach the pager within 2m0s: there are [Other{service=order}]"},
+		"it is not delivered":   {func(w *world, _ *engine, _ *Drill) { w.delivered = []string{} }, "do not fire and reach the pager"},
+		"it does not resolve":   {func(w *world, _ *engine, _ *Drill) { w.stays = true }, "do not resolve within 2m0s: there are [SagaStuck{service=order}]"},
+		"it is there already":   {func(w *world, _ *engine, _ *Drill) { w.always = []string{"SagaStuck"} }, "do not fall silent before the fault"},
+		"one fires undeclared":  {func(w *world, _ *engine, _ *Drill) { w.fires = append(w.fires, "Other") }, "Other{service=order} fired, which is not declared"},
+		"one fires as declared": {func(w *world, _ *engine, d *Drill) { w.fires, d.Also = append(w.fires, "Other"), named("Other") }, ""},
+		"an old one goes on": {func(w *world, e *engine, _ *Drill) {
+			w.always, e.burnt = []string{"PlaceOrderBurnRateSlow"}, named(budget...)
 		}, ""},
+		"of two, one never fires": {func(_ *world, _ *engine, d *Drill) { d.Alerts = append(d.Alerts, of("order", "OutboxStalled")...) }, "do not fire"},
+		"two fire": {func(w *world, _ *engine, d *Drill) {
+			d.Alerts, w.fires = append(d.Alerts, of("order", "OutboxStalled")...), append(w.fires, "OutboxStalled")
+		}, ""},
+		"it is of another service": {func(w *world, _ *engine, _ *Drill) { w.fires = []string{"SagaStuck/payment"} },
+			"do not fire and reach the pager within 2m0s: there are [SagaStuck{service=payment}]"},
+		"another service has it too": {func(w *world, _ *engine, _ *Drill) { w.fires = append(w.fires, "SagaStuck/payment") }, "SagaStuck{service=payment} fired, which is not declared"},
+		"only the other service is told": {func(w *world, _ *engine, d *Drill) {
+			w.fires, w.delivered, d.Also = append(w.fires, "SagaStuck/payment"), []string{"SagaStuck/payment"}, named("SagaStuck")
+		}, "do not fire and reach the pager"},
+		"both services are demanded": {func(w *world, _ *engine, d *Drill) {
+			w.fires, d.Alerts = append(w.fires, "SagaStuck/payment"), append(d.Alerts, of("payment", "SagaStuck")...)
+		}, ""},
+		"of two services, one is silent": {func(_ *world, _ *engine, d *Drill) { d.Alerts = append(d.Alerts, of("payment", "SagaStuck")...) }, "do not fire"},
+		"of two services, one stays": {func(w *world, _ *engine, d *Drill) {
+			w.fires, d.Alerts = append(w.fires, "SagaStuck/payment"), append(d.Alerts, of("payment", "SagaStuck")...)
+			w.last = map[string]time.Duration{"SagaStuck/payment": time.Hour}
+		}, "do not resolve within 2m0s: there are [SagaStuck{service=payment}]"},
 		"what is silenced is not delivered": {func(w *world, _ *engine, d *Drill) {
-			w.fires, w.delivered, d.Silenced = append(w.fires, "TargetDown"), []string{"SagaStuck"}, []string{"TargetDown"}
+			w.fires, w.delivered, d.Silenced = append(w.fires, "TargetDown"), []string{"SagaStuck"}, named("TargetDown")
 		}, ""},
 		"what is silenced is delivered": {func(w *world, _ *engine, d *Drill) {
-			w.fires, d.Silenced = append(w.fires, "TargetDown"), []string{"TargetDown"}
-		}, "TargetDown was delivered, although SagaStuck says it all"},
+			w.fires, d.Silenced = append(w.fires, "TargetDown"), named("TargetDown")
+		}, "TargetDown was delivered, although SagaStuck{service=order} says it all"},
 		"what is silenced is delivered late": {func(w *world, _ *engine, d *Drill) {
-			w.fires, d.Silenced = append(w.fires, "TargetDown"), []string{"TargetDown"}
+			w.fires, d.Silenced = append(w.fires, "TargetDown"), named("TargetDown")
 			w.late = map[string]time.Duration{"TargetDown": 3 * time.Second}
-		}, "TargetDown was delivered, although SagaStuck says it all"},
+		}, "TargetDown was delivered, although SagaStuck{service=order} says it all"},
 		"in real time that takes minutes": {func(w *world, e *engine, d *Drill) {
 			e.TimeScale = 1
-			w.fires, d.Silenced = append(w.fires, "TargetDown"), []string{"TargetDown"}
+			w.fires, d.Silenced = append(w.fires, "TargetDown"), named("TargetDown")
 			w.late = map[string]time.Duration{"TargetDown": 3 * time.Minute}
-		}, "TargetDown was delivered, although SagaStuck says it all"},
-		"what is silenced never fires": {func(_ *world, _ *engine, d *Drill) { d.Silenced = []string{"TargetDown"} }, "do not fire"},
+		}, "TargetDown was delivered, although SagaStuck{service=order} says it all"},
+		"what is silenced never fires": {func(_ *world, _ *engine, d *Drill) { d.Silenced = named("TargetDown") }, "do not fire"},
 		"the runbook has no commands": {func(w *world, _ *engine, d *Drill) {
-			w.fires, d.Alerts = []string{"TelemetryDropping"}, []string{"TelemetryDropping"}
+			w.fires, d.Alerts = []string{"TelemetryDropping"}, named("TelemetryDropping")
 		}, ""},
 		"the runbook does not help": {func(_ *world, e *engine, _ *Drill) { e.sh = func(context.Context, string) error { return nil } }, "do not resolve"},
 		"the runbook's command fails": {func(_ *world, e *engine, _ *Drill) {
 			e.sh = func(context.Context, string) error { return errors.New("exit status 1") }
 		}, "runbook of SagaStuck: exit status 1"},
 		"a long window is not waited for": {func(w *world, _ *engine, d *Drill) {
-			d.Alerts, d.Lasting, w.fires = append(d.Alerts, "PlaceOrderBurnRateTicket"), []string{"PlaceOrderBurnRateTicket"}, append(w.fires, "PlaceOrderBurnRateTicket")
+			d.Alerts, d.Lasting, w.fires = append(d.Alerts, named("PlaceOrderBurnRateTicket")...), []string{"PlaceOrderBurnRateTicket"}, append(w.fires, "PlaceOrderBurnRateTicket")
 		}, ""},
-		"there is no runbook": {func(w *world, _ *engine, d *Drill) { w.fires, d.Alerts = []string{"Other"}, []string{"Other"} }, "read runbook of Other"},
+		"there is no runbook": {func(w *world, _ *engine, d *Drill) { w.fires, d.Alerts = []string{"Other"}, named("Other") }, "read runbook of Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,8 +239,8 @@ func TestEngine_whatComesUpAfterwards(t *testing.T) {
 		outcomes, seen, _, _ := rehearsal(func(w *world, _ *engine, _ *Drill) {
 			w.after = map[string]time.Duration{"Other": 3 * time.Second} // SagaStuck is over after two
 		})
-		require.Contains(t, outcomes[0].Failed, "Other fired, which is not declared")
-		require.Equal(t, []string{"Other", "SagaStuck"}, seen)
+		require.Contains(t, outcomes[0].Failed, "Other{service=order} fired, which is not declared")
+		require.Len(t, seen, 2)
 	})
 }
 
@@ -224,9 +254,9 @@ func TestEngine_withoutAFault(t *testing.T) {
 	}{
 		"nothing fires":       {func(*world) {}, ""},
 		"the start did":       {func(w *world) { w.after = map[string]time.Duration{"Other": 0} }, ""},
-		"one fires":           {func(w *world) { w.after = map[string]time.Duration{"Other": 10 * time.Second} }, "Other fired, which is not declared"},
-		"one stays":           {func(w *world) { w.always = []string{"Other"} }, "do not fall silent after the start within 2m0s: there are [Other]"},
-		"the budget is burnt": {func(w *world) { w.always = budget[:1] }, "PlaceOrderBurnRateFast fired"},
+		"one fires":           {func(w *world) { w.after = map[string]time.Duration{"Other": 10 * time.Second} }, "Other{service=order} fired, which is not declared"},
+		"one stays":           {func(w *world) { w.always = []string{"Other"} }, "do not fall silent after the start within 2m0s: there are [Other{service=order}]"},
+		"the budget is burnt": {func(w *world) { w.always = budget[:1] }, "PlaceOrderBurnRateFast{service=order} fired"},
 		"no heartbeat comes":  {func(w *world) { w.beats = false }, "do not fall silent"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,9 +287,9 @@ func TestEngine_theErrorBudget(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			outcomes, _, _, _ := rehearsal(func(w *world, e *engine, d *Drill) {
 				first := *d
-				first.Also = []string{"PlaceOrderBurnRateSlow"}
+				first.Also = named("PlaceOrderBurnRateSlow")
 				if burnt {
-					first.Also = budget
+					first.Also = named(budget...)
 				}
 				_, _ = e.run(t.Context(), first)
 				w.fires = append(w.fires, "PlaceOrderBurnRateSlow")
@@ -280,7 +310,7 @@ func TestEngine_settle(t *testing.T) {
 	}{
 		"it ends":                     {within: 8 * time.Minute},
 		"it does not end in time":     {within: 2 * time.Minute, want: "do not resolve within 2m0s"},
-		"another one fires meanwhile": {within: 8 * time.Minute, another: true, want: "Other fired, which is not declared"},
+		"another one fires meanwhile": {within: 8 * time.Minute, another: true, want: "Other{service=order} fired, which is not declared"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -289,16 +319,16 @@ func TestEngine_settle(t *testing.T) {
 				outcomes, _, _, _ := rehearsal(func(w *world, of *engine, d *Drill) {
 					e = of
 					w.fires, w.last = []string{"SagaStuck", ticket}, map[string]time.Duration{ticket: 5 * time.Minute}
-					d.Alerts, d.Also, d.Lasting, d.Within = w.fires, budget, []string{ticket}, c.within
+					d.Alerts, d.Also, d.Lasting, d.Within = named(w.fires...), named(budget...), []string{ticket}, c.within
 					if c.another {
 						w.after = map[string]time.Duration{"Other": time.Minute}
 					}
 				})
 				require.Len(t, outcomes, 1)
-				require.Equal(t, "SagaStuck", outcomes[0].Alert)
+				require.Equal(t, "SagaStuck", outcomes[0].Alert.Name)
 				require.True(t, outcomes[0].OK(), outcomes[0].Failed)
 				settled := e.settle(t.Context())
-				require.Equal(t, ticket, settled[0].Alert)
+				require.Equal(t, ticket, settled[0].Alert.Name)
 				if c.want != "" {
 					require.Contains(t, fmt.Sprint(settled), c.want)
 					return
@@ -334,7 +364,7 @@ func TestEngine_theHeartbeatStaysAway(t *testing.T) {
 			outcomes, _, _, _ := rehearsal(func(w *world, e *engine, d *Drill) {
 				w.fires = nil
 				e.sh, e.TimeScale = nil, scale
-				d.Alerts, d.heartbeat = []string{"Watchdog"}, true
+				d.Alerts, d.heartbeat = named("Watchdog"), true
 				d.inject = func(context.Context, *System) (func(context.Context) error, error) {
 					w.beats = false
 					return func(context.Context) error { w.beats = true; return nil }, nil
@@ -354,7 +384,7 @@ func TestEngine_endsWhenItIsToldTo(t *testing.T) {
 		defer cancel()
 		e := &engine{Config: Config{TimeScale: quick, Progress: func(string, ...any) {}}, system: &System{}, source: &world{pager: pager, beats: true}, pager: pager}
 		healed := false
-		outcomes, _ := e.run(ctx, Drill{Name: "saga", Alerts: []string{"SagaStuck"}, inject: func(context.Context, *System) (func(context.Context) error, error) {
+		outcomes, _ := e.run(ctx, Drill{Name: "saga", Alerts: of("order", "SagaStuck"), inject: func(context.Context, *System) (func(context.Context) error, error) {
 			return func(ctx context.Context) error { healed = true; return ctx.Err() }, nil
 		}})
 		require.Equal(t, context.DeadlineExceeded.Error(), outcomes[0].Failed)
@@ -372,15 +402,21 @@ func TestReceiver(t *testing.T) {
 		r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/pager", strings.NewReader("no JSON")))
 		return answer.Code
 	}())
-	require.Zero(t, r.last("SagaStuck"))
-	answer, err := http.Post(r.url+"/tickets", "application/json", strings.NewReader(`{"alerts": [{"status": "firing", "labels": {"alertname": "SagaStuck"}}]}`))
+	began := time.Now()
+	require.Empty(t, r.told(Alert{Name: "SagaStuck"}, began))
+	answer, err := http.Post(r.url+"/tickets", "application/json",
+		strings.NewReader(`{"alerts": [{"status": "firing", "labels": {"alertname": "SagaStuck", "service": "order"}}]}`))
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	http.DefaultClient.CloseIdleConnections()
-	require.WithinDuration(t, time.Now(), r.last("SagaStuck").firing, time.Minute)
-	require.Zero(t, r.last("SagaStuck").resolved)
-	require.Equal(t, http.StatusOK, notify(r, "pager", "SagaStuck", "resolved"))
-	require.False(t, r.last("SagaStuck").resolved.IsZero())
+	stuck := of("order", "SagaStuck")[0]
+	require.Len(t, r.told(stuck, began), 1)
+	require.Len(t, r.told(Alert{Name: "SagaStuck"}, began), 1)
+	require.Empty(t, r.told(of("payment", "SagaStuck")[0], began), "it is another service")
+	require.Empty(t, r.told(stuck, time.Now()), "it was told before")
+	require.Zero(t, r.told(stuck, began)[0].resolved)
+	require.Equal(t, http.StatusOK, notify(r, "pager", map[string]string{"alertname": "SagaStuck", "service": "order"}, "resolved"))
+	require.True(t, r.told(stuck, began)[0].resolved.After(began))
 	require.Greater(t, r.silence(), time.Hour, "no heartbeat has come")
 }

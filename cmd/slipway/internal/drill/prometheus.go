@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 )
 
 // prometheus asks a server about its alerts.
@@ -23,17 +21,11 @@ type firing struct {
 
 func (f firing) name() string { return f.Labels["alertname"] }
 
-// String shows the alert as evidence: its value and the labels that tell it apart.
-func (f firing) String() string {
-	var labels []string
-	for k, v := range f.Labels {
-		if k != "alertname" && k != "owner" && k != "severity" {
-			labels = append(labels, k+"="+v)
-		}
-	}
-	slices.Sort(labels)
-	return fmt.Sprintf("%s{%s} %s", f.name(), strings.Join(labels, ", "), f.Value)
-}
+// id tells it apart from others.
+func (f firing) id() string { return show(f.name(), f.Labels) }
+
+// String shows the alert as evidence.
+func (f firing) String() string { return f.id() + " " + f.Value }
 
 func (p prometheus) get(ctx context.Context, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path, nil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,11 +22,14 @@ type receiver struct {
 
 	mu        sync.Mutex
 	heartbeat time.Time
-	delivered map[string]delivery // by alert name
+	delivered map[string]delivery // by labels
 }
 
-// delivery is when an alert was last delivered, by its status.
-type delivery struct{ firing, resolved time.Time }
+// delivery is when an alert was last delivered, in each status.
+type delivery struct {
+	labels           map[string]string
+	firing, resolved time.Time
+}
 
 func listen(ctx context.Context) (*receiver, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -62,21 +66,30 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.heartbeat = now
 	}
 	for _, a := range n.Alerts {
-		d := r.delivered[a.Labels["alertname"]]
+		id := show(a.Labels["alertname"], a.Labels)
+		d := r.delivered[id]
+		d.labels = a.Labels
 		if a.Status == "resolved" {
 			d.resolved = now
 		} else {
 			d.firing = now
 		}
-		r.delivered[a.Labels["alertname"]] = d
+		r.delivered[id] = d
 	}
 }
 
-// last returns when an alert was delivered last.
-func (r *receiver) last(alert string) delivery {
+// told returns which of some alerts were delivered as firing since a time, the first first.
+func (r *receiver) told(a Alert, since time.Time) []delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.delivered[alert]
+	var all []delivery
+	for _, d := range r.delivered {
+		if a.selects(d.labels) && d.firing.After(since) {
+			all = append(all, d)
+		}
+	}
+	slices.SortFunc(all, func(a, b delivery) int { return a.firing.Compare(b.firing) })
+	return all
 }
 
 // silence returns for how long the heartbeat has stayed away.

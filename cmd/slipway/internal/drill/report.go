@@ -54,7 +54,7 @@ func (r Result) Markdown() string {
 	fmt.Fprintf(&b, "# Drills\n\n%s\n\n| alert | fault | fired | delivered | resolved | evidence | |\n|---|---|---|---|---|---|---|\n", r.heading())
 	for _, o := range r.Outcomes {
 		fmt.Fprintf(&b, "| %s | %s | %.1f s | %.1f s | %.1f s | %s | %s |\n", o.Alert, o.Fault, o.Fired.Seconds(), o.Delivered.Seconds(), o.Resolved.Seconds(),
-			cell(o.Evidence), cell(o.verdict()))
+			cell(o.evidence("<br>")), cell(o.verdict()))
 	}
 	b.WriteString("\nFired and delivered: since the fault. Resolved: since the runbook was followed.\n\n## Faults and alerts\n\n")
 	alerts := Alerts()
@@ -74,17 +74,35 @@ func (r Result) Markdown() string {
 	return b.String()
 }
 
-func mark(d Drill, seen []string, alert string) string {
-	switch fired := slices.Contains(seen, alert); {
-	case slices.Contains(d.Alerts, alert) && (fired || d.heartbeat):
+// marks are those of the matrix, from what says least to what says most.
+var marks = []string{".", "b", "s", "x", "**x**", "**?**"}
+
+// mark is what says most of the alerts of a name in a drill.
+func mark(d Drill, seen []firing, alert string) string {
+	most := "."
+	if d.heartbeat && slices.Contains(d.names(), alert) {
+		most = "**x**"
+	}
+	for _, f := range seen {
+		if f.name() != alert {
+			continue
+		}
+		if m := d.mark(f); slices.Index(marks, m) > slices.Index(marks, most) {
+			most = m
+		}
+	}
+	return most
+}
+
+func (d Drill) mark(f firing) string {
+	switch {
+	case anyOf(d.Alerts, f.Labels):
 		return "**x**"
-	case !fired:
-		return "."
-	case slices.Contains(d.Silenced, alert):
+	case anyOf(d.Silenced, f.Labels):
 		return "s"
-	case slices.Contains(d.Also, alert):
+	case anyOf(d.Also, f.Labels):
 		return "x"
-	case slices.Contains(budget, alert):
+	case slices.Contains(budget, f.name()):
 		return "b"
 	default:
 		return "**?**"
@@ -97,7 +115,7 @@ func cell(text string) string {
 
 // HTML returns the timeline of every alert as a page.
 func (r Result) HTML() string {
-	const left, width, row = 220, 760, 26
+	const left, width, row = 300, 680, 26
 	longest := time.Second
 	for _, o := range r.Outcomes {
 		longest = max(longest, o.Remedy+o.Resolved)
@@ -110,7 +128,7 @@ func (r Result) HTML() string {
 `, html.EscapeString(r.heading()), left+width+140, row*(len(r.Outcomes)+1))
 	for i, o := range r.Outcomes {
 		y := row * (i + 1)
-		fmt.Fprintf(&b, `<text x="0" y="%d">%s</text>`, y, html.EscapeString(o.Alert))
+		fmt.Fprintf(&b, `<text x="0" y="%d">%s</text>`, y, html.EscapeString(o.Alert.String()))
 		if !o.OK() {
 			fmt.Fprintf(&b, `<text x="%d" y="%d" fill="#a00">%s</text>`+"\n", left, y, html.EscapeString(o.verdict()))
 			continue
@@ -125,7 +143,11 @@ func (r Result) HTML() string {
 		}
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%.1f s</text>`+"\n", x(o.Remedy+o.Resolved)+6, y, (o.Remedy + o.Resolved).Seconds())
 	}
-	b.WriteString("</svg></html>\n")
+	b.WriteString("</svg>\n<h2>What fired</h2>\n<table><tr><th>alert</th><th>labels and value</th></tr>\n")
+	for _, o := range r.Outcomes {
+		fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td></tr>\n", html.EscapeString(o.Alert.String()), strings.ReplaceAll(html.EscapeString(o.evidence("\n")), "\n", "<br/>"))
+	}
+	b.WriteString("</table></html>\n")
 	return b.String()
 }
 
@@ -154,7 +176,7 @@ type (
 func (r Result) JUnit() (string, error) {
 	s := suite{Name: "drills", Tests: len(r.Outcomes)}
 	for _, o := range r.Outcomes {
-		c := result{Class: o.Drill, Name: o.Alert, Time: (o.Remedy + o.Resolved).Seconds()}
+		c := result{Class: o.Drill, Name: o.Alert.String(), Time: (o.Remedy + o.Resolved).Seconds()}
 		switch {
 		case o.Skipped != "":
 			c.Skipped = &message{o.Skipped}

@@ -142,7 +142,7 @@ func TestDrills_waitLongEnough(t *testing.T) {
 	for _, scale := range []float64{1, 6, quick} {
 		o, c := readOps(t, scale), Config{TimeScale: scale}
 		for _, d := range Drills() {
-			for _, a := range d.Alerts {
+			for _, a := range d.names() {
 				if d.heartbeat {
 					continue
 				}

@@ -1,0 +1,73 @@
+package drill
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Outcome is what became of one alert of a drill. Times are since the fault, or for
+// Resolved since the remedy.
+type Outcome struct {
+	Drill     string
+	Fault     string
+	Alert     Alert
+	Fired     time.Duration
+	Delivered time.Duration
+	Remedy    time.Duration // since the fault
+	Resolved  time.Duration
+	// Evidence has every alert that fired as this one, with the value that it had first.
+	Evidence []firing
+	// Skipped says why the drill was not run, Failed what went wrong.
+	Skipped string
+	Failed  string
+}
+
+// String is the line for standard output.
+func (o Outcome) String() string {
+	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+	switch {
+	case o.Skipped != "":
+		return fmt.Sprintf("drill %s skipped: %s", o.Alert, o.Skipped)
+	case o.Failed != "":
+		return fmt.Sprintf("drill %s FAILED: %s", o.Alert, o.Failed)
+	}
+	return fmt.Sprintf("drill %s fired=%s delivered=%s resolved=%s ok", o.Alert, seconds(o.Fired), seconds(o.Delivered), seconds(o.Resolved))
+}
+
+// shows tells whether an alert is among the evidence.
+func (o Outcome) shows(f firing) bool {
+	return slices.ContainsFunc(o.Evidence, func(known firing) bool { return known.id() == f.id() })
+}
+
+// evidence writes down what fired. A heartbeat that stays away has no value.
+func (o Outcome) evidence(between string) string {
+	var all []string
+	for _, f := range o.Evidence {
+		all = append(all, f.String())
+	}
+	if len(all) == 0 && o.Fired != 0 {
+		return "the heartbeat stays away"
+	}
+	slices.Sort(all)
+	return strings.Join(all, between)
+}
+
+// OK tells whether the alert did what it must.
+func (o Outcome) OK() bool { return o.Failed == "" && o.Skipped == "" }
+
+// Result is what came of all drills.
+type Result struct {
+	Outcomes []Outcome
+	// Matrix has, for each drill, the alerts that came up while it ran.
+	Matrix map[string][]firing
+	Began  time.Time
+	Took   time.Duration
+	Scale  float64
+}
+
+// Failed tells whether something went wrong.
+func (r Result) Failed() bool {
+	return slices.ContainsFunc(r.Outcomes, func(o Outcome) bool { return o.Failed != "" })
+}
