@@ -31,8 +31,8 @@ func New(env command.Env) *cobra.Command {
 		Short: "Fire alerts for real: put faults into the running system and see that they are told, and mended",
 		Long: `Fire alerts for real. The project is run with its servers, its traffic, Prometheus and Alertmanager,
 in a folder of its own and on ports of its own. For each drill a fault is put into the running system; its
-alerts must fire, be delivered, and resolve once the commands of the runbook's Mitigation were run. An alert
-that is not declared for a fault must not fire.
+alerts must fire, be delivered, and resolve once the commands of the runbooks' Mitigation were run. An alert
+that is not declared for a fault must not fire, nor must any without a fault.
 
 A line for each alert goes to standard output, with the time from the fault to Prometheus and to the pager,
 and from the remedy to the end. Nothing is left behind.`,

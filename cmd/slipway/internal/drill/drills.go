@@ -96,9 +96,15 @@ func Drills() []Drill {
 			Alerts: named("Watchdog"), Also: labelled("TargetDown", "job", "alertmanager"), inject: without(observe.Alertmanager), heartbeat: true,
 		},
 		{
+			Name: "callee-blocked", Fault: "the tables of inventory are locked by a session that hangs",
+			Alerts: labelled("CircuitBreakerOpen", "callee", "inventory"),
+			Also:   slices.Concat(of("order", "SagaStuck", "SagaCompensationFailed"), of("order", blocked...), of("inventory", blocked...)), inject: locked("inventory"),
+		},
+		{
 			Name: "undo-blocked", Fault: "the tables of payment are locked by a session that hangs",
-			Alerts: slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaCompensationFailed")),
-			Also:   slices.Concat(of("order", "SagaStuck"), of("order", blocked...), of("payment", blocked...)), inject: locked("payment"),
+			Alerts: of("order", "SagaCompensationFailed"),
+			Also: slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaStuck"), of("order", blocked...),
+				of("payment", blocked...)), inject: locked("payment"),
 		},
 	}
 }

@@ -62,7 +62,13 @@ func TestMitigation(t *testing.T) {
 		require.NotContains(t, script, "kubectl", "what is for people on a cluster is not executed here")
 		require.NotRegexp(t, `\b(for|while|xargs)\b`, script, "%s: who pastes this decides about one thing, not about all that there are", a)
 	}
-	require.Equal(t, []string{"TelemetryDropping", "Watchdog"}, without, "what is away is started again by whoever runs it")
+	require.Equal(t, []string{"RelayFenced", "TelemetryDropping", "Watchdog"}, without, "one ends by itself; what is away is started again by whoever runs it")
+
+	for _, a := range Alerts() {
+		if script, err := mitigation(a); err == nil {
+			require.Regexp(t, `kill -CONT|pg_terminate_backend|outbox resume|saga bulk|dead discard`, script, "%s: a command that only looks mends nothing", a)
+		}
+	}
 
 	script, err := mitigation("OutboxStalled")
 	require.NoError(t, err)
@@ -140,7 +146,7 @@ func results() Result {
 	return Result{
 		Began: time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC), Took: 90 * time.Second, Scale: 60,
 		Outcomes: []Outcome{
-			{Drill: "outbox-paused", Fault: "paused", Alert: Alert{Name: "OutboxBacklog"}, Fired: 14 * time.Second, Delivered: 15 * time.Second, Remedy: 20 * time.Second, Resolved: 6 * time.Second, Evidence: []firing{seen("OutboxBacklog", "order"), seen("OutboxBacklog", "a | b")}},
+			{Drill: "outbox-paused", Fault: "paused", Alert: Alert{Name: "OutboxBacklog"}, Fired: 14 * time.Second, Delivered: 15 * time.Second, Remedy: 20 * time.Second, Resolved: 6 * time.Second, EndedBy: "the runbook of OutboxBacklog", Evidence: []firing{seen("OutboxBacklog", "order"), seen("OutboxBacklog", "a | b")}},
 			{Drill: "callee-frozen", Fault: "frozen", Alert: Alert{Name: "ServiceAbsent"}, Failed: "it <does> not fire\nat all"},
 			{Drill: "collector-away", Fault: "stopped", Alert: Alert{Name: "TelemetryDropping"}, Skipped: "needs otelcol"},
 		},
@@ -157,7 +163,7 @@ func results() Result {
 func TestResult_Markdown(t *testing.T) {
 	t.Parallel()
 	text := results().Markdown()
-	require.Contains(t, text, "| OutboxBacklog | paused | 14.0 s | 15.0 s | 6.0 s | OutboxBacklog{service=a \\| b} 7<br>OutboxBacklog{service=order} 7 | ok |\n")
+	require.Contains(t, text, "| OutboxBacklog | paused | 14.0 s | 15.0 s | 6.0 s | the runbook of OutboxBacklog | OutboxBacklog{service=a \\| b} 7<br>OutboxBacklog{service=order} 7 | ok |\n")
 	require.Contains(t, text, "| FAILED: it <does> not fire at all |\n")
 	require.Contains(t, text, "| skipped: needs otelcol |\n")
 	lines := map[string][]string{}

@@ -219,11 +219,12 @@ func (e *engine) rehearse(ctx context.Context, d Drill, w *watch) (err error) {
 	if err := e.hold(ctx, d, w); err != nil {
 		return err
 	}
-	if err := e.follow(ctx, d, heal); err != nil {
+	by, err := e.follow(ctx, d, heal)
+	if err != nil {
 		return err
 	}
 	for _, o := range w.outcomes {
-		o.Remedy = time.Since(w.began)
+		o.Remedy, o.EndedBy = time.Since(w.began), by
 	}
 	return e.until(ctx, d, w, "resolve", func() bool { return e.resolved(d, w, false) })
 }
@@ -305,27 +306,31 @@ func (e *engine) hold(ctx context.Context, d Drill, w *watch) error {
 	return cmp.Or(err, told)
 }
 
-// follow does what the runbooks of the alerts say, one after the other. Where they are for
-// people on a cluster only, the fault is taken away.
-func (e *engine) follow(ctx context.Context, d Drill, heal func(context.Context) error) error {
-	followed := false
+// follow does what the runbooks of the alerts say, one after the other, and says whose they were.
+// Where they are for people on a cluster only, the fault is taken away; without heal it ends by
+// itself.
+func (e *engine) follow(ctx context.Context, d Drill, heal func(context.Context) error) (by string, err error) {
+	var followed []string
 	for _, alert := range d.names() {
 		script, err := mitigation(alert)
 		if errors.Is(err, errNoCommands) {
 			continue
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
 		e.Progress("%s: following the runbook of %s", d.Name, alert)
 		if err := e.sh(ctx, script); err != nil {
-			return fmt.Errorf("runbook of %s: %w", alert, err)
+			return "", fmt.Errorf("runbook of %s: %w", alert, err)
 		}
-		followed = true
+		followed = append(followed, alert)
 	}
-	if !followed {
-		e.Progress("%s: taking the fault away", d.Name)
-		return heal(ctx)
+	switch {
+	case len(followed) > 0:
+		return "the runbook of " + strings.Join(followed, ", then of "), nil
+	case heal == nil:
+		return "nothing: the fault ends by itself", nil
 	}
-	return nil
+	e.Progress("%s: taking the fault away", d.Name)
+	return "taking the fault away", heal(ctx)
 }

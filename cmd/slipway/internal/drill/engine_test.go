@@ -144,6 +144,7 @@ func TestEngine_aDrillThatGoesWell(t *testing.T) {
 		require.InDelta(t, 2, o.Resolved.Seconds(), 0.5)
 		require.Equal(t, "SagaStuck{service=order} 7", o.evidence(""))
 		require.Contains(t, followed[0], "slipway saga bulk")
+		require.Equal(t, "the runbook of SagaStuck", o.EndedBy)
 		require.Regexp(t, `^drill SagaStuck{service=order} fired=5\.\ds delivered=5\.\ds resolved=2\.\ds ok$`, o.String())
 	})
 }
@@ -227,6 +228,33 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 				}
 				require.Equal(t, name != "it is there already", healed, "the fault is taken away whatever happens")
 			})
+		})
+	}
+}
+
+// The report says what ended the alerts: of several runbooks it was not told which were followed.
+func TestEngine_whatEndsADrill(t *testing.T) {
+	t.Parallel()
+	for want, alerts := range map[string][]string{
+		"the runbook of SagaStuck, then of OutboxStalled": {"SagaStuck", "OutboxStalled", "TelemetryDropping"},
+		"taking the fault away":                           {"TelemetryDropping"},
+		"nothing: the fault ends by itself":               {"RelayFenced"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			outcomes, _, _, _ := rehearsal(func(w *world, _ *engine, d *Drill) {
+				w.fires, d.Alerts = alerts, named(alerts...)
+				if alerts[0] == "RelayFenced" {
+					d.inject = func(context.Context, *System) (func(context.Context) error, error) {
+						w.set(true)
+						time.AfterFunc(10*time.Second, func() { w.set(false) })
+						return nil, nil
+					}
+				}
+			})
+			for _, o := range outcomes {
+				require.True(t, o.OK(), o.Failed)
+				require.Equal(t, want, o.EndedBy)
+			}
 		})
 	}
 }

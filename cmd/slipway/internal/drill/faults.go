@@ -19,7 +19,7 @@ import (
 )
 
 // fault puts something wrong into the system. heal takes it away, also after the runbook
-// has done so already.
+// has done so already; it is nil for a fault that ends by itself.
 type fault func(ctx context.Context, s *System) (heal func(ctx context.Context) error, err error)
 
 // locked holds all tables of a service's own, as a migration would that never ends.
@@ -216,7 +216,7 @@ func orphaned(service string) fault {
 }
 
 // fenced takes the lease from the relay of a service again and again, each time when it works
-// again, as a second one would that freezes now and then.
+// again, as a second one would that freezes now and then. It ends by itself.
 func fenced(service string, times int) fault {
 	return func(ctx context.Context, s *System) (func(context.Context) error, error) {
 		conn, err := s.connect(ctx, service)
@@ -229,7 +229,7 @@ func fenced(service string, times int) fault {
 				return nil, fmt.Errorf("take the lease: %w", err)
 			}
 		}
-		return func(context.Context) error { return nil }, nil
+		return nil, nil
 	}
 }
 

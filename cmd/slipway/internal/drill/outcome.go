@@ -17,6 +17,8 @@ type Outcome struct {
 	Delivered time.Duration
 	Remedy    time.Duration // since the fault
 	Resolved  time.Duration
+	// EndedBy is what was done against the fault: the runbooks that were followed.
+	EndedBy string
 	// Evidence has every alert that fired as this one, with the value that it had first.
 	Evidence []firing
 	// Skipped says why the drill was not run, Failed what went wrong.

@@ -51,12 +51,12 @@ func (r Result) heading() string {
 // faults and alerts.
 func (r Result) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Drills\n\n%s\n\n| alert | fault | fired | delivered | resolved | evidence | |\n|---|---|---|---|---|---|---|\n", r.heading())
+	fmt.Fprintf(&b, "# Drills\n\n%s\n\n| alert | fault | fired | delivered | resolved | ended by | evidence | |\n|---|---|---|---|---|---|---|---|\n", r.heading())
 	for _, o := range r.Outcomes {
-		fmt.Fprintf(&b, "| %s | %s | %.1f s | %.1f s | %.1f s | %s | %s |\n", o.Alert, o.Fault, o.Fired.Seconds(), o.Delivered.Seconds(), o.Resolved.Seconds(),
-			cell(o.evidence("<br>")), cell(o.verdict()))
+		fmt.Fprintf(&b, "| %s | %s | %.1f s | %.1f s | %.1f s | %s | %s | %s |\n", o.Alert, o.Fault, o.Fired.Seconds(), o.Delivered.Seconds(), o.Resolved.Seconds(),
+			o.EndedBy, cell(o.evidence("<br>")), cell(o.verdict()))
 	}
-	b.WriteString("\nFired and delivered: since the fault. Resolved: since the runbook was followed.\n\n## Faults and alerts\n\n")
+	b.WriteString("\nFired and delivered: since the fault. Resolved: since the last command of what ended it. Of several runbooks it is not shown which one did.\n\n## Faults and alerts\n\n")
 	alerts := Alerts()
 	fmt.Fprintf(&b, "| fault | %s |\n|---|%s\n", strings.Join(alerts, " | "), strings.Repeat("---|", len(alerts)))
 	for _, d := range Drills() {
@@ -123,7 +123,7 @@ func (r Result) HTML() string {
 	x := func(d time.Duration) float64 { return left + width*float64(d)/float64(longest) }
 	var b strings.Builder
 	fmt.Fprintf(&b, `<!doctype html><html lang="en"><meta charset="utf-8"><title>Drills</title><style>body{font:14px sans-serif;margin:2em}text{font:12px sans-serif}</style>
-<h1>Drills</h1><p>%s</p><p>From the fault: waiting (grey), firing (orange), firing and delivered (red), after the runbook was followed (blue).</p>
+<h1>Drills</h1><p>%s</p><p>From the fault: waiting (grey), firing (orange), firing and delivered (red), after what ended it (blue).</p>
 <svg width="%d" height="%d" role="img" aria-label="timeline">
 `, html.EscapeString(r.heading()), left+width+140, row*(len(r.Outcomes)+1))
 	for i, o := range r.Outcomes {
@@ -143,9 +143,10 @@ func (r Result) HTML() string {
 		}
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%.1f s</text>`+"\n", x(o.Remedy+o.Resolved)+6, y, (o.Remedy + o.Resolved).Seconds())
 	}
-	b.WriteString("</svg>\n<h2>What fired</h2>\n<table><tr><th>alert</th><th>labels and value</th></tr>\n")
+	b.WriteString("</svg>\n<h2>What fired</h2>\n<table><tr><th>alert</th><th>labels and value</th><th>ended by</th></tr>\n")
 	for _, o := range r.Outcomes {
-		fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td></tr>\n", html.EscapeString(o.Alert.String()), strings.ReplaceAll(html.EscapeString(o.evidence("\n")), "\n", "<br/>"))
+		fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td><td>%s</td></tr>\n", html.EscapeString(o.Alert.String()),
+			strings.ReplaceAll(html.EscapeString(o.evidence("\n")), "\n", "<br/>"), html.EscapeString(o.EndedBy))
 	}
 	b.WriteString("</table></html>\n")
 	return b.String()
