@@ -62,6 +62,13 @@ func (e *Env) stopServices(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Remove deletes the folder of an environment that does not run, with the data of its servers,
+// also where they are elsewhere: those of PostgreSQL in Docker, or in a folder that its account
+// can reach.
+func (e *Env) Remove(ctx context.Context) error {
+	return errors.Join(e.wipe(ctx), os.RemoveAll(e.at.root))
+}
+
 // wipe deletes the data of the servers.
 func (e *Env) wipe(ctx context.Context) error {
 	step := e.progress.Start("wiping the data")

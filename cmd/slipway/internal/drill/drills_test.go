@@ -17,9 +17,12 @@ import (
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/console"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/devenv"
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/proc"
+	"github.com/slipwayhq/slipway/cmd/slipway/internal/project"
 	"github.com/slipwayhq/slipway/ops"
 	"github.com/slipwayhq/slipway/ops/rules"
+	"github.com/slipwayhq/slipway/platform/postgres/pgserver"
 )
 
 // An alert without a drill is one that has never fired.
@@ -115,11 +118,40 @@ func TestSweep(t *testing.T) {
 	defer func() { require.NoError(t, lock.Release()) }()
 	starting, _ := folder("drill-starting")
 
-	require.NoError(t, sweep(parent))
+	require.NoError(t, sweep(t.Context(), Config{Project: &project.Project{Dir: parent}}, parent))
 	require.NoDirExists(t, left)
 	require.DirExists(t, running)
 	require.DirExists(t, starting)
 	<-frozen.Done()
+}
+
+// Root hands PostgreSQL over to an account that cannot enter a closed checkout, so that its data are elsewhere. They
+// were left there when only the folder of the drill was removed.
+func TestSystem_leavesNoDatabaseBehind(t *testing.T) {
+	t.Parallel()
+	closed := t.TempDir()
+	require.NoError(t, os.Chmod(closed, 0o700))
+	cfg := Config{Project: &project.Project{Dir: closed}}
+	started := func(name string) (dir, data string) {
+		dir = filepath.Join(closed, name)
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, "run"), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "run", "lock"), nil, 0o600))
+		place, err := pgserver.Place(filepath.Join(dir, "postgres"))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = os.RemoveAll(place) })
+		require.NoError(t, os.MkdirAll(filepath.Join(place, "data"), 0o755))
+		return dir, place
+	}
+	dir, data := started("drill-stopped")
+	env := devenv.New(devenv.Config{Project: cfg.Project, Console: console.New(nil, io.Discard, io.Discard, nil), Dir: dir})
+	require.NoError(t, (&System{dir: dir, env: env}).stop(t.Context()))
+	require.NoDirExists(t, dir)
+	require.NoDirExists(t, data)
+
+	dir, data = started("drill-killed")
+	require.NoError(t, sweep(t.Context(), cfg, closed))
+	require.NoDirExists(t, dir)
+	require.NoDirExists(t, data)
 }
 
 func TestFreeze(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,7 +57,7 @@ func startSystem(ctx context.Context, cfg Config) (s *System, err error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	if err := sweep(parent); err != nil {
+	if err := sweep(ctx, cfg, parent); err != nil {
 		return nil, err
 	}
 	if s.dir, err = os.MkdirTemp(parent, "drill-"); err != nil {
@@ -96,7 +97,7 @@ func startSystem(ctx context.Context, cfg Config) (s *System, err error) {
 }
 
 // sweep ends and removes what drills have left that were killed.
-func sweep(parent string) error {
+func sweep(ctx context.Context, cfg Config, parent string) error {
 	locks, err := filepath.Glob(filepath.Join(parent, "drill-*", "run", "lock"))
 	if err != nil {
 		return fmt.Errorf("look for earlier drills: %w", err)
@@ -110,8 +111,11 @@ func sweep(parent string) error {
 			return fmt.Errorf("look at an earlier drill: %w", err)
 		}
 		run := filepath.Dir(path)
+		left := devenv.New(devenv.Config{
+			Project: cfg.Project, Console: console.New(nil, io.Discard, io.Discard, nil), Environ: cfg.Environ, Dir: filepath.Dir(run),
+		})
 		_, err = proc.Records{Dir: run}.Sweep()
-		if err := errors.Join(err, lock.Release(), os.RemoveAll(filepath.Dir(run))); err != nil {
+		if err := errors.Join(err, lock.Release(), left.Remove(ctx)); err != nil {
 			return fmt.Errorf("remove an earlier drill: %w", err)
 		}
 	}
@@ -171,7 +175,7 @@ func (s *System) startLoad(cfg Config) error {
 	return nil
 }
 
-// stop ends everything and removes the folder.
+// stop ends everything and removes the folder, with what is kept elsewhere for it.
 func (s *System) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
@@ -180,7 +184,7 @@ func (s *System) stop(ctx context.Context) error {
 		_ = s.load.Stop(ctx) // it is killed, and says so
 	}
 	if s.env != nil {
-		errs = append(errs, s.env.Stop(ctx))
+		errs = append(errs, s.env.Stop(ctx), s.env.Remove(ctx))
 	}
 	if s.pager != nil {
 		errs = append(errs, s.pager.close())
