@@ -252,7 +252,7 @@ func (e *engine) quiet(ctx context.Context, d Drill, w *watch, what string) erro
 	var since time.Time
 	err := e.until(ctx, d, w, what, func() bool {
 		others := func(f firing) bool { return !slices.Contains(budget, f.name()) }
-		if !w.asked || e.heartless() || slices.ContainsFunc(w.pending, others) || slices.ContainsFunc(w.active, others) {
+		if !w.answered || e.heartless() || slices.ContainsFunc(w.pending, others) || slices.ContainsFunc(w.active, others) {
 			since = time.Time{}
 		} else if since.IsZero() {
 			since = time.Now()

@@ -42,7 +42,8 @@ type world struct {
 	stays bool
 	// beats says that the heartbeat arrives.
 	beats  bool
-	failed error // of asking
+	failed error     // of asking
+	down   time.Time // from then on every question fails
 }
 
 func (w *world) set(faulty bool) { w.faulty, w.since = faulty, time.Now() }
@@ -51,6 +52,9 @@ func (w *world) alerts(context.Context) (all []firing, err error) {
 	if w.failed != nil {
 		err, w.failed = w.failed, nil
 		return nil, err
+	}
+	if !w.down.IsZero() && time.Now().After(w.down) {
+		return nil, errors.New("Prometheus is away")
 	}
 	if w.beats {
 		notify(w.pager, heartbeatReceiver, map[string]string{"alertname": "Watchdog"}, "firing")
@@ -273,7 +277,8 @@ func TestEngine_whatComesUpAfterwards(t *testing.T) {
 }
 
 // Nothing fires in a system that has no fault: not before the first one, once what the start has raised is over, and
-// not while the last alerts are waited for. Nobody looked then.
+// not while the last alerts are waited for. Nobody looked then. What nobody can see is not quiet: a Prometheus that fell
+// silent was.
 func TestEngine_withoutAFault(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -285,6 +290,7 @@ func TestEngine_withoutAFault(t *testing.T) {
 		"one fires":           {func(w *world) { w.after = map[string]time.Duration{"Other": 10 * time.Second} }, "Other{service=order} fired, which is not declared"},
 		"one stays":           {func(w *world) { w.always = []string{"Other"} }, "do not fall silent after the start within 2m0s: there are [Other{service=order}]"},
 		"the budget is burnt": {func(w *world) { w.always = budget[:1] }, "PlaceOrderBurnRateFast{service=order} fired"},
+		"nobody answers":      {func(w *world) { w.down = time.Now().Add(time.Second) }, "do not fall silent"},
 		"no heartbeat comes":  {func(w *world) { w.beats = false }, "do not fall silent"},
 	} {
 		t.Run(name, func(t *testing.T) {

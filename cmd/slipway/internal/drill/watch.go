@@ -14,7 +14,7 @@ type watch struct {
 	began    time.Time
 	outcomes []*Outcome        // one for each alert of the drill
 	seen     map[string]firing // by their labels, as first seen
-	asked    bool              // Prometheus has answered
+	answered bool              // the last time that Prometheus was asked
 	active   []firing          // now
 	pending  []firing          // now
 }
@@ -62,10 +62,10 @@ func (o *Outcome) after(err error) Outcome {
 // look notes which alerts fire now.
 func (e *engine) look(ctx context.Context, w *watch) error {
 	all, err := e.source.alerts(ctx)
-	if err != nil {
+	if w.answered = err == nil; err != nil {
 		return err
 	}
-	w.asked, w.active, w.pending = true, nil, nil
+	w.active, w.pending = nil, nil
 	for _, f := range all {
 		switch {
 		case f.Labels["severity"] == "none":
