@@ -34,7 +34,8 @@ type Drill struct {
 // budget are the alerts that a fault leaves behind for as long as their windows are.
 var budget = []string{"PlaceOrderBurnRateFast", "PlaceOrderBurnRateSlow", "PlaceOrderBurnRateTicket"}
 
-// blocked are the consequences of a database in which everything waits.
+// blocked are the consequences of a database in which everything waits: of its service, and of
+// the others when what has piled up falls on them at once.
 var blocked = []string{"HighErrorRate", "SlowRequests", "RequestsHanging", "DBPoolSaturated"}
 
 // missedHeartbeats is for how long, at a time scale of 60, whoever waits for the heartbeat
@@ -48,7 +49,8 @@ func Drills() []Drill {
 			Name: "tables-locked", Fault: "the tables of order are locked by a session that hangs",
 			Alerts:  of("order", slices.Concat(blocked, budget)...),
 			Lasting: []string{"PlaceOrderBurnRateTicket"}, Within: 8 * time.Minute,
-			Also: of("order", "SagaStuck", "SagaCompensationFailed", "CircuitBreakerOpen", "OutboxStalled"), inject: locked("order"),
+			Also:   slices.Concat(of("order", "SagaStuck", "SagaCompensationFailed", "CircuitBreakerOpen", "OutboxStalled"), named(blocked...)),
+			inject: locked("order"),
 		},
 		{
 			Name: "database-frozen", Fault: "PostgreSQL is stopped in the middle of its work (SIGSTOP)",
@@ -63,7 +65,9 @@ func Drills() []Drill {
 		{
 			Name: "callee-frozen", Fault: "inventory is stopped in the middle of its work (SIGSTOP)",
 			Alerts: of("inventory", "ServiceAbsent"), Silenced: of("inventory", "TargetDown"),
-			Also: slices.Concat(labelled("CircuitBreakerOpen", "callee", "inventory"), of("order", "SagaStuck", "SagaCompensationFailed")), inject: frozen("inventory"),
+			// Whoever watches an order gives up meanwhile.
+			Also:   slices.Concat(labelled("CircuitBreakerOpen", "callee", "inventory"), of("order", "SagaStuck", "SagaCompensationFailed", "HighErrorRate")),
+			inject: frozen("inventory"),
 		},
 		{
 			Name: "saga-orphaned", Fault: "a saga of a version that no replica has",
@@ -98,13 +102,12 @@ func Drills() []Drill {
 		{
 			Name: "callee-blocked", Fault: "the tables of inventory are locked by a session that hangs",
 			Alerts: labelled("CircuitBreakerOpen", "callee", "inventory"),
-			Also:   slices.Concat(of("order", "SagaStuck", "SagaCompensationFailed"), of("order", blocked...), of("inventory", blocked...)), inject: locked("inventory"),
+			Also:   slices.Concat(of("order", "SagaStuck", "SagaCompensationFailed"), named(blocked...)), inject: locked("inventory"),
 		},
 		{
 			Name: "undo-blocked", Fault: "the tables of payment are locked by a session that hangs",
 			Alerts: of("order", "SagaCompensationFailed"),
-			Also: slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaStuck"), of("order", blocked...),
-				of("payment", blocked...)), inject: locked("payment"),
+			Also:   slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaStuck"), named(blocked...)), inject: locked("payment"),
 		},
 	}
 }

@@ -236,6 +236,7 @@ func TestResult_write(t *testing.T) {
 	dir := t.TempDir()
 	r := results()
 	require.True(t, r.Failed())
+	require.Equal(t, "drill ServiceAbsent FAILED: it <does> not fire; at all", r.Outcomes[1].String(), "it is one line")
 	require.NoError(t, r.write(filepath.Join(dir, "drills.md"), filepath.Join(dir, "drills.xml")))
 	for _, name := range []string{"drills.md", "drills.html", "drills.xml"} {
 		require.FileExists(t, filepath.Join(dir, name))

@@ -33,7 +33,7 @@ func (o Outcome) String() string {
 	case o.Skipped != "":
 		return fmt.Sprintf("drill %s skipped: %s", o.Alert, o.Skipped)
 	case o.Failed != "":
-		return fmt.Sprintf("drill %s FAILED: %s", o.Alert, o.Failed)
+		return fmt.Sprintf("drill %s FAILED: %s", o.Alert, strings.ReplaceAll(o.Failed, "\n", "; "))
 	}
 	return fmt.Sprintf("drill %s fired=%s delivered=%s resolved=%s ok", o.Alert, seconds(o.Fired), seconds(o.Delivered), seconds(o.Resolved))
 }
