@@ -38,7 +38,7 @@ A line for each alert goes to standard output, with the time from the fault to P
 and from the remedy to the end. Nothing is left behind.`,
 		Example: `  slipway drill                                  # all, at sixty times the speed
   slipway drill SagaStuck OutboxBacklog
-  slipway drill --time-scale 1 HighErrorRate     # as long as in production
+  slipway drill --time-scale 1 OutboxBacklog     # as long as in production
   slipway drill --report drills.md --junit drills.xml`,
 	}
 	f := cmd.Flags()

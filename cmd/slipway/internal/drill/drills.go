@@ -102,12 +102,12 @@ func Drills() []Drill {
 		{
 			Name: "callee-blocked", Fault: "the tables of inventory are locked by a session that hangs",
 			Alerts: labelled("CircuitBreakerOpen", "callee", "inventory"),
-			Also:   slices.Concat(of("order", "SagaStuck", "SagaCompensationFailed"), named(blocked...)), inject: locked("inventory"),
+			Also:   slices.Concat(of("order", "SagaStuck", "SagaCompensationFailed"), named(blocked...)), inject: locked("inventory", "order"),
 		},
 		{
 			Name: "undo-blocked", Fault: "the tables of payment are locked by a session that hangs",
 			Alerts: of("order", "SagaCompensationFailed"),
-			Also:   slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaStuck"), named(blocked...)), inject: locked("payment"),
+			Also:   slices.Concat(labelled("CircuitBreakerOpen", "callee", "payment"), of("order", "SagaStuck"), named(blocked...)), inject: locked("payment", "order"),
 		},
 	}
 }

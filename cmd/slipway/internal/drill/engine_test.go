@@ -276,6 +276,21 @@ func TestEngine_whatComesUpAfterwards(t *testing.T) {
 	})
 }
 
+// An alert that comes again while others are waited for is over when it is over for good. The time of the first end was
+// told.
+func TestEngine_oneThatComesAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		outcomes, _, _, _ := rehearsal(func(w *world, _ *engine, d *Drill) {
+			w.fires, d.Alerts = append(w.fires, "OutboxStalled"), append(d.Alerts, of("order", "OutboxStalled")...)
+			w.last = map[string]time.Duration{"OutboxStalled": 10 * time.Second}
+			w.after = map[string]time.Duration{"SagaStuck": 5 * time.Second}
+		})
+		require.True(t, outcomes[0].OK(), outcomes[0].Failed)
+		require.InDelta(t, 6, outcomes[0].Resolved.Seconds(), 0.5)
+	})
+}
+
 // Nothing fires in a system that has no fault: not before the first one, once what the start has raised is over, and
 // not while the last alerts are waited for. Nobody looked then. What nobody can see is not quiet: a Prometheus that fell
 // silent was.

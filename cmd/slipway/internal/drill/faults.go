@@ -22,12 +22,18 @@ import (
 // has done so already; it is nil for a fault that ends by itself.
 type fault func(ctx context.Context, s *System) (heal func(ctx context.Context) error, err error)
 
-// locked holds all tables of a service's own, as a migration would that never ends.
-func locked(service string) fault {
+// locked holds all tables of a service's own, as a migration would that never ends. What the
+// callers have to put in order afterwards is in their databases.
+func locked(service string, callers ...string) fault {
 	return func(ctx context.Context, s *System) (func(context.Context) error, error) {
 		conn, err := s.connect(ctx, service)
 		if err != nil {
 			return nil, err
+		}
+		for _, c := range callers {
+			if _, err := s.service(c); err != nil {
+				return closing(conn), err
+			}
 		}
 		rows, err := conn.Query(ctx, "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
 		if err != nil {

@@ -137,7 +137,10 @@ func (e *engine) resolved(d Drill, w *watch, lasting bool) bool {
 		if d.heartbeat {
 			over = !e.heartless()
 		}
-		if over && o.Resolved == 0 {
+		switch {
+		case !over:
+			o.Resolved = 0 // it may have come again
+		case o.Resolved == 0:
 			o.Resolved = max(time.Since(w.began)-o.Remedy, time.Millisecond)
 		}
 		all = all && over
