@@ -40,6 +40,8 @@ type world struct {
 	last map[string]time.Duration
 	// stays says that alerts outlive the fault.
 	stays bool
+	// over is when the fault ends by itself.
+	over time.Time
 	// beats says that the heartbeat arrives.
 	beats  bool
 	failed error     // of asking
@@ -58,6 +60,9 @@ func (w *world) alerts(context.Context) (all []firing, err error) {
 	}
 	if w.beats {
 		notify(w.pager, heartbeatReceiver, map[string]string{"alertname": "Watchdog"}, "firing")
+	}
+	if w.faulty && !w.over.IsZero() && time.Now().After(w.over) {
+		w.set(false)
 	}
 	names := slices.Clone(w.always)
 	age := time.Since(w.since)
@@ -250,7 +255,7 @@ func TestEngine_whatEndsADrill(t *testing.T) {
 				if alerts[0] == "RelayFenced" {
 					d.inject = func(context.Context, *System) (func(context.Context) error, error) {
 						w.set(true)
-						time.AfterFunc(10*time.Second, func() { w.set(false) })
+						w.over = time.Now().Add(10 * time.Second)
 						return nil, nil
 					}
 				}
