@@ -46,6 +46,8 @@ type leases interface {
 	// parked returns which aggregates are parked.
 	parked(ctx context.Context, term int64) ([]aggregate, error)
 	redriven(ctx context.Context, term int64, r redriven) error
+	// beginReplay makes the stored position the extent of a replay.
+	beginReplay(ctx context.Context, term, replay int64) (extent, error)
 	replayed(ctx context.Context, term int64, r openReplay, upTo int64, published int) error
 	// fold empties the table of steps, if it can be had at once.
 	fold(ctx context.Context) (done bool, err error)
@@ -151,6 +153,14 @@ func (l *ledger) redriven(ctx context.Context, r redriven) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.refused("redrive parked aggregate", l.db.redriven(ctx, l.term, r))
+}
+
+// beginReplay makes the stored position the extent of a replay.
+func (l *ledger) beginReplay(ctx context.Context, replay int64) (extent, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, err := l.db.beginReplay(ctx, l.term, replay)
+	return e, l.refused("begin replay", err)
 }
 
 // replayed stores how far a replay has come.

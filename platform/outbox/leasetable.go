@@ -179,6 +179,15 @@ func (l *leaseTable) redriven(ctx context.Context, term int64, r redriven) error
 	return l.within(ctx, term, func(tx pgx.Tx) error { return r.store(ctx, tx, l.sink) })
 }
 
+func (l *leaseTable) beginReplay(ctx context.Context, term, replay int64) (e extent, err error) {
+	err = l.within(ctx, term, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `UPDATE slipway.outbox_replay r SET snapshot = p.snapshot, target = p.target, target_done = p.target_done,
+			begun_at = clock_timestamp() FROM slipway.outbox_position p WHERE r.replay = $1 AND p.sink = r.sink
+			RETURNING r.snapshot::text, r.target::text, r.target_done`, replay).Scan(&e.snapshot, &e.target, &e.targetDone)
+	})
+	return e, err
+}
+
 func (l *leaseTable) replayed(ctx context.Context, term int64, r openReplay, upTo int64, published int) error {
 	return l.within(ctx, term, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE slipway.outbox_replay SET done = $2, published = published + $3,

@@ -170,6 +170,9 @@ func (t *term) settle(soft, hard context.Context, c chunk) error {
 		}
 		if first {
 			t.log.Warn("cannot publish, trying on", zap.Int("events", len(todo.events)), zap.Stringer("first_event_id", todo.events[0].eventID), zap.Error(err))
+			if err := t.store(hard, nil); err != nil { // it may take long, and operators ask what was published before
+				return err
+			}
 		}
 		if t.sleep(soft, pause); soft.Err() != nil {
 			return nil // what is not settled is read again in the next term

@@ -17,29 +17,46 @@ import (
 type openReplay struct {
 	id             int64
 	since          time.Time
-	snapshot       string
+	of             extent
+	begun          bool
 	done, high     int64
 	publishedSoFar int64
 }
 
-// replayed says which events a replay is about: those that were settled when it was
-// asked for, but not those that are parked, which have not been published yet. $1 is
-// the snapshot, $2 the time, $3 and $4 the range of ids, $5 the sink.
-const replayed = `FROM $CHILD e WHERE id + 0 > $3 AND id + 0 <= $4 AND created_at >= $2 AND pg_visible_in_snapshot(xid, $1)
+// extent is what was settled at some moment: what the snapshot sees and, of a window
+// that was being worked through, what the target sees up to an id.
+type extent struct {
+	snapshot   string
+	target     *string
+	targetDone *int64
+}
+
+const extentColumns = "snapshot::text, target::text, target_done"
+
+// replayed says which events a replay is about: those of its extent, but not those
+// that are parked, which have not been published yet. $1 is the snapshot, $2 the time,
+// $3 and $4 the range of ids, $5 the sink, $6 and $7 the target and how far it is done.
+const replayed = `FROM $CHILD e WHERE id + 0 > $3 AND id + 0 <= $4 AND created_at >= $2
+    AND (pg_visible_in_snapshot(xid, $1) OR id <= $7 AND pg_visible_in_snapshot(xid, $6))
     AND NOT EXISTS (SELECT FROM slipway.outbox_parked p WHERE p.sink = $5 AND p.event_id = e.event_id)`
 
 // replay publishes the next batch of the oldest open request, and tells whether there
 // is more to do. It takes turns with the live events.
 func (t *term) replay(ctx context.Context) (more bool, err error) {
 	var r openReplay
-	err = t.pool.QueryRow(ctx, `SELECT replay, since, snapshot::text, done, high, published FROM slipway.outbox_replay
+	err = t.pool.QueryRow(ctx, "SELECT replay, since, "+extentColumns+`, begun_at IS NOT NULL, done, high, published FROM slipway.outbox_replay
 		WHERE sink = $1 AND finished_at IS NULL ORDER BY replay LIMIT 1`, t.cfg.Sink).
-		Scan(&r.id, &r.since, &r.snapshot, &r.done, &r.high, &r.publishedSoFar)
+		Scan(&r.id, &r.since, &r.of.snapshot, &r.of.target, &r.of.targetDone, &r.begun, &r.done, &r.high, &r.publishedSoFar)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read outbox replay: %w", err)
+	}
+	if !r.begun {
+		if r.of, err = t.beginReplay(ctx, r.id); err != nil {
+			return false, err
+		}
 	}
 	events, upTo, err := t.replayBatch(ctx, r)
 	if err != nil {
@@ -56,6 +73,16 @@ func (t *term) replay(ctx context.Context) (more bool, err error) {
 	return upTo < r.high, t.replayDone(ctx, r, upTo, len(events))
 }
 
+// beginReplay fixes what a replay is about. No batch is in hand now, so everything that the
+// broker may have had is settled, or will be published after this: when the replay
+// was asked for, a part of a batch may have been with a broker that has lost it since.
+func (t *term) beginReplay(ctx context.Context, replay int64) (extent, error) {
+	if err := t.store(ctx, nil); err != nil {
+		return extent{}, err
+	}
+	return t.ledger.beginReplay(ctx, replay)
+}
+
 // replayBatch reads the next events of a replay and up to which id they are
 // complete.
 func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, upTo int64, err error) {
@@ -65,7 +92,7 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 		for upTo = r.done; upTo < r.high && len(events) == 0; width = min(2*width, 64*int64(t.cfg.Batch)) {
 			lo := upTo
 			upTo = min(lo+width, r.high)
-			rows, err := tx.Query(ctx, sql, binaryFormat, r.snapshot, r.since, lo, upTo, t.cfg.Sink)
+			rows, err := tx.Query(ctx, sql, binaryFormat, r.of.snapshot, r.since, lo, upTo, t.cfg.Sink, r.of.target, r.of.targetDone)
 			if err != nil {
 				return err
 			}

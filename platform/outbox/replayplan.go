@@ -1,0 +1,98 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ReplayPlan is what a replay would publish, or will.
+type ReplayPlan struct {
+	Replay int64     `json:"replay,omitempty"` // 0 for a dry run
+	Sink   string    `json:"sink"`
+	Since  time.Time `json:"since"`
+	// Events counts them. When it begins there may be a few more: those that the broker
+	// acknowledged last, and what is published until then.
+	Events int64            `json:"events"`
+	Types  map[string]int64 `json:"types"`
+	Oldest *time.Time       `json:"oldest,omitempty"`
+	// Complete is false when events of that time are no longer kept.
+	Complete bool `json:"complete"`
+}
+
+// Replay has everything published again that was published to the sink and stored
+// since the time, in order, under the same event ids. Live events go on in between,
+// batch by batch. It may be asked for while the broker is away: then it begins when
+// that is back. With dryRun it only counts.
+func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Time, dryRun bool) (ReplayPlan, error) {
+	plan := ReplayPlan{Sink: sink, Since: since}
+	if dryRun {
+		err := rangesOfIDs(ctx, o.pool, func(tx pgx.Tx) error { return plan.count(ctx, tx) })
+		return plan, err
+	}
+	err := o.act(ctx, by, "replay", func(tx pgx.Tx) ([]entry, error) {
+		if err := planRanges(ctx, tx); err != nil {
+			return nil, err
+		}
+		if err := plan.count(ctx, tx); err != nil {
+			return nil, err
+		}
+		err := tx.QueryRow(ctx, `INSERT INTO slipway.outbox_replay (sink, since, snapshot, target, target_done, done, high)
+			SELECT s.sink, $2, s.snapshot, s.target, s.target_done, coalesce((SELECT min(i) FROM (`+union("SELECT min(id) AS i FROM $CHILD WHERE created_at >= $2")+`) AS c), 0) - 1,
+				(SELECT last_value FROM slipway.outbox_id_seq)
+			FROM slipway.outbox_position s WHERE s.sink = $1 RETURNING replay`, sink, since).Scan(&plan.Replay)
+		return []entry{{sink: sink, detail: "replay " + strconv.FormatInt(plan.Replay, 10) + ": " + strconv.FormatInt(plan.Events, 10) +
+			" events since " + since.UTC().Format(time.RFC3339)}}, err
+	})
+	return plan, err
+}
+
+// ReplayProgress returns how many events of a replay have been published, and when
+// it was finished, nil if it is not.
+func (o *Operator) ReplayProgress(ctx context.Context, replay int64) (published int64, finishedAt *time.Time, err error) {
+	err = o.pool.QueryRow(ctx, "SELECT published, finished_at FROM slipway.outbox_replay WHERE replay = $1", replay).Scan(&published, &finishedAt)
+	if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it as it is
+		return 0, nil, fmt.Errorf("replay %d: %w", replay, ErrNotFound)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("read progress of replay: %w", missing(err))
+	}
+	return published, finishedAt, nil
+}
+
+func (p *ReplayPlan) count(ctx context.Context, tx pgx.Tx) error {
+	var of extent
+	err := tx.QueryRow(ctx, "SELECT "+extentColumns+`, coalesce($2 >= (SELECT min(opened_at) FROM slipway.outbox_rotation), false)
+		FROM slipway.outbox_position WHERE sink = $1`, p.Sink, p.Since).Scan(&of.snapshot, &of.target, &of.targetDone, &p.Complete)
+	if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it as it is
+		return fmt.Errorf("sink %q: %w", p.Sink, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("read position of sink: %w", missing(err))
+	}
+	rows, err := tx.Query(ctx, "SELECT event_type, count(*), min(created_at) FROM ("+
+		union("SELECT event_type, created_at "+replayed)+") AS c GROUP BY 1", of.snapshot, p.Since, -1, int64(1)<<62, p.Sink, of.target, of.targetDone)
+	if err != nil {
+		return fmt.Errorf("count events to replay: %w", err)
+	}
+	p.Types = map[string]int64{}
+	var kind string
+	var n int64
+	var oldest time.Time
+	_, err = pgx.ForEachRow(rows, []any{&kind, &n, &oldest}, func() error {
+		p.Events += n
+		p.Types[kind] = n
+		if p.Oldest == nil || oldest.Before(*p.Oldest) {
+			at := oldest
+			p.Oldest = &at
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("count events to replay: %w", err)
+	}
+	return nil
+}
