@@ -29,9 +29,9 @@ type Config struct {
 	// Lease is after how long without a sign of life a standby takes over. The
 	// active replica gives two signs of it within that time. 0 means a second.
 	Lease time.Duration `env:"OUTBOX_LEASE"`
-	// Retention is how long events are kept after they were published, so that they
-	// can be replayed to a broker that lost them. They may be kept half as long
-	// again. It must be longer than the broker takes to sync its files. 0 means 24
+	// Retention is how long events are kept after they were published to every sink, so
+	// that they can be replayed to a broker that lost them. They may be kept half as
+	// long again. It must be longer than the broker takes to sync its files. 0 means 24
 	// hours.
 	Retention time.Duration `env:"OUTBOX_RETENTION"`
 	// PublishTimeout bounds one call to the broker. 0 means 10 seconds.

@@ -19,13 +19,15 @@ var ErrUnsafe = errors.New("unsafe to publish events")
 const undefinedTable = "42P01"
 
 // register makes sure that the sink has its row and that the database is one whose
-// events it can read in order.
+// events it can read in order. A new sink begins with the oldest event that is kept,
+// so the retention of each begins anew.
 func register(ctx context.Context, conn *pgx.Conn, sink string, log *zap.Logger) error {
 	identifier, err := systemIdentifier(ctx, conn)
 	if err != nil {
 		log.Warn("cannot ask for the identity of the database: a restored one is recognised only by its transaction ids", zap.Error(err))
 	}
-	_, err = conn.Exec(ctx, `INSERT INTO slipway.outbox_sink (sink, system_identifier) VALUES ($1, $2) ON CONFLICT DO NOTHING`, sink, identifier)
+	_, err = conn.Exec(ctx, `WITH new AS (INSERT INTO slipway.outbox_sink (sink, system_identifier) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING sink)
+		UPDATE slipway.outbox_rotation SET passed_at = NULL, passed = NULL WHERE passed_at IS NOT NULL AND EXISTS (SELECT FROM new)`, sink, identifier)
 	if postgres.SQLState(err) == undefinedTable {
 		return fmt.Errorf("%w: the tables of the outbox are missing: apply its migrations (slipway migrate up)", ErrUnsafe)
 	}

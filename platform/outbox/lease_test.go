@@ -116,28 +116,38 @@ func skewed(t *testing.T, pool *pgxpool.Pool) string {
 	return u.String()
 }
 
+// skew returns a pool for the same database on another clock, which is ahead by what set says: at
+// first not at all. Relays and operators on it ask that clock; events get their times from the other.
+func skew(t *testing.T, pool *pgxpool.Pool) (other *pgxpool.Pool, set func(ahead time.Duration)) {
+	t.Helper()
+	exec(t, pool, "create schema skewed")
+	exec(t, pool, "create table skewed.by (ahead interval)")
+	exec(t, pool, "insert into skewed.by values ('0')")
+	exec(t, pool, `create function skewed.clock_timestamp() returns timestamptz language sql volatile
+		as 'select pg_catalog.clock_timestamp() + ahead from skewed.by'`)
+	return open(t, skewed(t, pool)), func(ahead time.Duration) {
+		exec(t, pool, "update skewed.by set ahead = make_interval(secs => $1)", ahead.Seconds())
+	}
+}
+
 // Clocks of replicas and of the database that are hours apart, and jump, change no lease and no
 // order: no instant of one clock is ever compared with that of another. Here clock_timestamp() is
 // a function that is ahead or behind by what a table says.
 func TestRelay_skewedClocks(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
-	exec(t, pool, "create schema skewed")
-	exec(t, pool, "create table skewed.by (hours int)")
-	exec(t, pool, "insert into skewed.by values (1)")
-	exec(t, pool, `create function skewed.clock_timestamp() returns timestamptz language sql volatile
-		as 'select pg_catalog.clock_timestamp() + make_interval(hours => hours) from skewed.by'`)
-	skewed := open(t, skewed(t, pool))
-	require.True(t, rows[bool](t, skewed, "select clock_timestamp() > pg_catalog.clock_timestamp() + interval '50 minutes'")[0])
+	other, set := skew(t, pool)
+	set(time.Hour)
+	require.True(t, rows[bool](t, other, "select clock_timestamp() > pg_catalog.clock_timestamp() + interval '50 minutes'")[0])
 
 	s := &sink{}
 	cfg := quick()
-	ahead, _, _ := start(t, skewed, s, cfg)
+	ahead, _, _ := start(t, other, s, cfg)
 	eventually(t, ahead.Active)
 	standby, _, _ := start(t, pool, s, cfg)
-	for i, hours := range []int{-10, 10, 0, -1, 5} {
-		exec(t, pool, "update skewed.by set hours = $1", hours)
-		add(t, t.Context(), skewed, event("a", int64(i+1)))
+	for i, hours := range []time.Duration{-10, 10, 0, -1, 5} {
+		set(hours * time.Hour)
+		add(t, t.Context(), other, event("a", int64(i+1)))
 		ahead.Wake()
 		eventually(t, func() bool { return s.count() == i+1 })
 	}

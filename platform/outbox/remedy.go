@@ -153,7 +153,7 @@ func (o *Operator) Reset(ctx context.Context, by By) (unsent int64, err error) {
 		if err != nil {
 			return nil, err
 		}
-		_, err = tx.Exec(ctx, "UPDATE slipway.outbox_rotation SET closed_xid = '3' WHERE closed_xid IS NOT NULL")
+		_, err = tx.Exec(ctx, "UPDATE slipway.outbox_rotation SET closed_xid = '3', passed_at = NULL, passed = NULL WHERE closed_xid IS NOT NULL")
 		return []entry{{detail: strconv.FormatInt(unsent, 10) + " events to publish"}}, err
 	})
 	return unsent, err
