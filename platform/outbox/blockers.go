@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -72,8 +73,8 @@ func (s SinkStatus) blockers() (all []Blocker) {
 	}
 	if s.OpenReplays > 0 {
 		all = append(all, Blocker{
-			Kind: "replay", Sink: s.Sink, Holds: "emptying of old events", Detail: fmt.Sprintf("%d replays are not finished", s.OpenReplays),
-			Remedy: "wait, or see slipway outbox status",
+			Kind: "replay", Sink: s.Sink, Holds: "emptying of old events", Detail: "not finished: replay " + strings.Trim(fmt.Sprint(s.Replays), "[]"),
+			Remedy: fmt.Sprintf("wait, or give it up: slipway outbox replay --cancel %d", s.Replays[0]),
 		})
 	}
 	return all

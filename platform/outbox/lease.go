@@ -48,7 +48,7 @@ type leases interface {
 	redriven(ctx context.Context, term int64, r redriven) error
 	// beginReplay makes the stored position the extent of a replay.
 	beginReplay(ctx context.Context, term, replay int64) (extent, error)
-	replayed(ctx context.Context, term int64, r openReplay, upTo int64, published int) error
+	replayed(ctx context.Context, term int64, step repeated) error
 	// fold empties the table of steps, if it can be had at once.
 	fold(ctx context.Context) (done bool, err error)
 	free(ctx context.Context, term int64) error
@@ -164,10 +164,10 @@ func (l *ledger) beginReplay(ctx context.Context, replay int64) (extent, error) 
 }
 
 // replayed stores how far a replay has come.
-func (l *ledger) replayed(ctx context.Context, r openReplay, upTo int64, published int) error {
+func (l *ledger) replayed(ctx context.Context, step repeated) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.refused("store progress of replay", l.db.replayed(ctx, l.term, r, upTo, published))
+	return l.refused("store progress of replay", l.db.replayed(ctx, l.term, step))
 }
 
 // foldAfter is so few steps that their table stays in a few hundred pages.

@@ -188,10 +188,12 @@ func (l *leaseTable) beginReplay(ctx context.Context, term, replay int64) (e ext
 	return e, err
 }
 
-func (l *leaseTable) replayed(ctx context.Context, term int64, r openReplay, upTo int64, published int) error {
+// replayed changes nothing when an operator has given the replay up.
+func (l *leaseTable) replayed(ctx context.Context, term int64, step repeated) error {
 	return l.within(ctx, term, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE slipway.outbox_replay SET done = $2, published = published + $3,
-			finished_at = CASE WHEN $2 >= high THEN clock_timestamp() END WHERE replay = $1`, r.id, upTo, published)
+		_, err := tx.Exec(ctx, `UPDATE slipway.outbox_replay SET done = $2, published = published + $3, left_out = left_out + $4,
+			finished_at = CASE WHEN $2 >= high THEN clock_timestamp() END WHERE replay = $1 AND finished_at IS NULL`,
+			step.replay, step.upTo, step.published, step.leftOut)
 		return err
 	})
 }

@@ -49,8 +49,10 @@ type SinkStatus struct {
 	ParkedAggregates int64         `json:"parked_aggregates"`
 	ParkedEvents     int64         `json:"parked_events"`
 	OpenReplays      int64         `json:"open_replays"`
-	PausedAt         *time.Time    `json:"paused_at,omitempty"`
-	PublishedAt      *time.Time    `json:"published_at,omitempty"`
+	// Replays are the ids of the replays that are not finished.
+	Replays     []int64    `json:"replays,omitempty"`
+	PausedAt    *time.Time `json:"paused_at,omitempty"`
+	PublishedAt *time.Time `json:"published_at,omitempty"`
 }
 
 // Child is one part of the rotating table.
@@ -71,7 +73,7 @@ type Status struct {
 const statusSQL = `SELECT s.sink, coalesce(s.holder, '') AS holder, s.term, s.beat, s.paused_at, s.published_at,
     (SELECT count(*) FROM slipway.outbox_parked_aggregate p WHERE p.sink = s.sink) AS aggregates,
     (SELECT count(*) FROM slipway.outbox_parked p WHERE p.sink = s.sink) AS events,
-    (SELECT count(*) FROM slipway.outbox_replay r WHERE r.sink = s.sink AND r.finished_at IS NULL) AS replays
+    ARRAY(SELECT replay FROM slipway.outbox_replay r WHERE r.sink = s.sink AND r.finished_at IS NULL ORDER BY replay) AS replays
 FROM slipway.outbox_position s ORDER BY s.sink`
 
 // Status looks at the outbox. It takes up to a second, to see signs of life.
@@ -113,7 +115,8 @@ func (o *Operator) sinks(ctx context.Context) ([]SinkStatus, map[string]int64, e
 	}
 	sinks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s SinkStatus, err error) {
 		var beat int64
-		err = row.Scan(&s.Sink, &s.Holder, &s.Term, &beat, &s.PausedAt, &s.PublishedAt, &s.ParkedAggregates, &s.ParkedEvents, &s.OpenReplays)
+		err = row.Scan(&s.Sink, &s.Holder, &s.Term, &beat, &s.PausedAt, &s.PublishedAt, &s.ParkedAggregates, &s.ParkedEvents, &s.Replays)
+		s.OpenReplays = int64(len(s.Replays))
 		beats[s.Sink] = beat
 		return s, err
 	})
@@ -257,7 +260,10 @@ func (o *Operator) Journal(ctx context.Context, limit int) ([]JournalEntry, erro
 }
 
 // entry is what an action has done, for the journal.
-type entry struct{ sink, detail string }
+type entry struct {
+	sink, detail string
+	event        uuid.NullUUID // that it is about, if it is one
+}
 
 // act runs an action and journals it in the same transaction.
 func (o *Operator) act(ctx context.Context, by By, action string, do func(tx pgx.Tx) ([]entry, error)) error {
@@ -270,8 +276,8 @@ func (o *Operator) act(ctx context.Context, by By, action string, do func(tx pgx
 			return err
 		}
 		for _, e := range entries {
-			if _, err := tx.Exec(ctx, "INSERT INTO slipway.outbox_journal (who, action, sink, reason, detail) VALUES ($1, $2, nullif($3, ''), $4, $5)",
-				by.Who, action, e.sink, by.Why, e.detail); err != nil {
+			if _, err := tx.Exec(ctx, "INSERT INTO slipway.outbox_journal (who, action, sink, reason, detail, event_id) VALUES ($1, $2, nullif($3, ''), $4, $5, $6)",
+				by.Who, action, e.sink, by.Why, e.detail, e.event); err != nil {
 				return fmt.Errorf("write journal: %w", err)
 			}
 		}

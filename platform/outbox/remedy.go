@@ -22,7 +22,7 @@ type StoredEvent struct {
 	Version          int32     `json:"event_version"`
 	Headers          string    `json:"headers"`
 	Payload          []byte    `json:"payload"`
-	// Sinks maps each sink to published, unsent or parked.
+	// Sinks maps each sink to published, unsent, parked or discarded.
 	Sinks map[string]string `json:"sinks"`
 }
 
@@ -58,6 +58,7 @@ func (o *Operator) Show(ctx context.Context, id uuid.UUID) (StoredEvent, error) 
 func (o *Operator) fate(ctx context.Context, e StoredEvent, xid string) (map[string]string, error) {
 	rows, err := o.pool.Query(ctx, `SELECT s.sink, CASE
 			WHEN EXISTS (SELECT FROM slipway.outbox_parked p WHERE p.sink = s.sink AND p.event_id = $1) THEN 'parked'
+			WHEN EXISTS (SELECT FROM slipway.outbox_journal j WHERE j.action = 'discard' AND j.sink = s.sink AND j.event_id = $1) THEN 'discarded'
 			WHEN $2 = '' OR pg_visible_in_snapshot(nullif($2, '')::xid8, s.snapshot)
 				OR $3 <= s.target_done AND pg_visible_in_snapshot(nullif($2, '')::xid8, s.target) THEN 'published'
 			ELSE 'unsent' END
@@ -97,7 +98,7 @@ func (o *Operator) Redrive(ctx context.Context, by By, sink, aggregateType, aggr
 }
 
 // Discard gives up a parked event for a sink, empty for all that have it parked. The
-// later events of its aggregate are then tried at once.
+// later events of its aggregate are then tried at once. No replay sends it.
 func (o *Operator) Discard(ctx context.Context, by By, sink string, id uuid.UUID) error {
 	return o.act(ctx, by, "discard", func(tx pgx.Tx) ([]entry, error) {
 		rows, err := tx.Query(ctx, `WITH gone AS (DELETE FROM slipway.outbox_parked WHERE event_id = $2 AND (sink = $1 OR $1 = '')
@@ -109,6 +110,7 @@ func (o *Operator) Discard(ctx context.Context, by By, sink string, id uuid.UUID
 			return nil, err
 		}
 		entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e entry, err error) {
+			e.event = uuid.NullUUID{UUID: id, Valid: true}
 			return e, row.Scan(&e.sink, &e.detail)
 		})
 		if len(entries) == 0 && err == nil {

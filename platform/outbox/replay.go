@@ -34,11 +34,13 @@ type extent struct {
 const extentColumns = "snapshot::text, target::text, target_done"
 
 // replayed says which events a replay is about: those of its extent, but not those
-// that are parked, which have not been published yet. $1 is the snapshot, $2 the time,
+// that are parked, which have not been published yet, nor those that an operator has
+// discarded. $1 is the snapshot, $2 the time,
 // $3 and $4 the range of ids, $5 the sink, $6 and $7 the target and how far it is done.
 const replayed = `FROM $CHILD e WHERE id + 0 > $3 AND id + 0 <= $4 AND created_at >= $2
     AND (pg_visible_in_snapshot(xid, $1) OR id <= $7 AND pg_visible_in_snapshot(xid, $6))
-    AND NOT EXISTS (SELECT FROM slipway.outbox_parked p WHERE p.sink = $5 AND p.event_id = e.event_id)`
+    AND NOT EXISTS (SELECT FROM slipway.outbox_parked p WHERE p.sink = $5 AND p.event_id = e.event_id)
+    AND NOT EXISTS (SELECT FROM slipway.outbox_journal j WHERE j.action = 'discard' AND j.sink = $5 AND j.event_id = e.event_id)`
 
 // replay publishes the next batch of the oldest open request, and tells whether there
 // is more to do. It takes turns with the live events.
@@ -65,12 +67,12 @@ func (t *term) replay(ctx context.Context) (more bool, err error) {
 	if !t.ledger.holds() {
 		return false, errDoubt
 	}
-	ok := t.repeat(ctx, r.id, events)
+	leftOut, ok := t.repeat(ctx, r.id, events)
 	if !ok {
 		t.sleep(ctx, t.cfg.MinBackoff)
 		return true, nil // some may be there twice; that is what a replay is
 	}
-	return upTo < r.high, t.replayDone(ctx, r, upTo, len(events))
+	return upTo < r.high, t.replayDone(ctx, r, repeated{replay: r.id, upTo: upTo, published: len(events) - leftOut, leftOut: leftOut})
 }
 
 // beginReplay fixes what a replay is about. No batch is in hand now, so everything that the
@@ -125,37 +127,79 @@ func planRanges(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// repeated is a step of a replay.
+type repeated struct {
+	replay, upTo       int64
+	published, leftOut int
+}
+
+// tries is how often each event of a batch of a replay was tried without success.
+type tries struct {
+	replay int64
+	of     map[int64]int
+}
+
 // repeat publishes the events under new ids for the broker's own deduplication, and
-// the same ids for consumers. An event that the broker refuses is left out.
-func (t *term) repeat(ctx context.Context, replay int64, events []stored) bool {
+// the same ids for consumers. An event that the broker refuses is left out, and one
+// that it does not take in as many attempts as a parked one has: an operator who asks
+// for a replay waits for its end. Unless it is done, the rest is to be tried again.
+func (t *term) repeat(ctx context.Context, replay int64, events []stored) (leftOut int, done bool) {
+	if t.tries.replay != replay {
+		t.tries = tries{replay: replay, of: map[int64]int{}}
+	}
 	b := newBatch(len(events))
 	for i := range events {
+		if t.tries.of[events[i].id] >= t.cfg.MaxAttempts {
+			leftOut++
+			continue
+		}
 		m, invalid := events[i].message()
 		m.DedupID = m.ID + "/replay-" + strconv.FormatInt(replay, 10)
 		b.add(&events[i], m, invalid)
 	}
+	done = true
 	for i, err := range t.send(ctx, b) {
-		class := classRefused
-		if err != nil {
-			class = classify(err)
-			t.m.failures.WithLabelValues(class).Inc()
-		} else {
+		switch {
+		case err == nil:
 			t.m.published.Inc()
-		}
-		if class != classRefused {
-			t.log.Warn("cannot replay, trying on", zap.Stringer("event_id", events[i].eventID), zap.Error(err))
-			return false
+		case t.leaveOut(b.events[i], err):
+			leftOut++
+		case done:
+			done = false
+			t.log.Warn("cannot replay, trying on", zap.Stringer("event_id", b.events[i].eventID), zap.Error(err))
 		}
 	}
+	if done {
+		clear(t.tries.of)
+	}
+	return leftOut, done
+}
+
+// leaveOut tells whether a replay goes on without an event that the broker did not
+// take.
+func (t *term) leaveOut(e *stored, err error) bool {
+	class := classify(err)
+	t.m.failures.WithLabelValues(class).Inc()
+	switch class {
+	case classRefused:
+		t.tries.of[e.id] = t.cfg.MaxAttempts
+	case classOther:
+		t.tries.of[e.id]++
+	}
+	if t.tries.of[e.id] < t.cfg.MaxAttempts {
+		return false
+	}
+	t.log.Error("cannot replay, left out the event", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType),
+		zap.String("class", class), zap.Error(err))
 	return true
 }
 
-func (t *term) replayDone(ctx context.Context, r openReplay, upTo int64, published int) error {
-	if err := t.ledger.replayed(ctx, r, upTo, published); err != nil {
+func (t *term) replayDone(ctx context.Context, r openReplay, step repeated) error {
+	if err := t.ledger.replayed(ctx, step); err != nil {
 		return err
 	}
-	if upTo >= r.high {
-		t.log.Info("replay finished", zap.Int64("replay", r.id), zap.Int64("events", r.publishedSoFar+int64(published)))
+	if step.upTo >= r.high {
+		t.log.Info("replay finished", zap.Int64("replay", r.id), zap.Int64("events", r.publishedSoFar+int64(step.published)))
 	}
 	return nil
 }

@@ -50,17 +50,44 @@ func (o *Operator) Replay(ctx context.Context, by By, sink string, since time.Ti
 	return plan, err
 }
 
-// ReplayProgress returns how many events of a replay have been published, and when
-// it was finished, nil if it is not.
-func (o *Operator) ReplayProgress(ctx context.Context, replay int64) (published int64, finishedAt *time.Time, err error) {
-	err = o.pool.QueryRow(ctx, "SELECT published, finished_at FROM slipway.outbox_replay WHERE replay = $1", replay).Scan(&published, &finishedAt)
+// ReplayProgress is how far a replay has come.
+type ReplayProgress struct {
+	Sink string `json:"sink"`
+	// Published counts the events that were published again, LeftOut those that the
+	// broker refused, or did not take in Config.MaxAttempts.
+	Published int64 `json:"published"`
+	LeftOut   int64 `json:"left_out"`
+	// FinishedAt is nil as long as it goes on.
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+	// Cancelled tells whether an operator gave it up.
+	Cancelled bool `json:"cancelled,omitempty"`
+}
+
+// ReplayProgress returns how far a replay has come.
+func (o *Operator) ReplayProgress(ctx context.Context, replay int64) (p ReplayProgress, err error) {
+	err = o.pool.QueryRow(ctx, "SELECT sink, published, left_out, finished_at, cancelled FROM slipway.outbox_replay WHERE replay = $1", replay).
+		Scan(&p.Sink, &p.Published, &p.LeftOut, &p.FinishedAt, &p.Cancelled)
 	if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it as it is
-		return 0, nil, fmt.Errorf("replay %d: %w", replay, ErrNotFound)
+		return p, fmt.Errorf("replay %d: %w", replay, ErrNotFound)
 	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("read progress of replay: %w", missing(err))
+		return p, fmt.Errorf("read progress of replay: %w", missing(err))
 	}
-	return published, finishedAt, nil
+	return p, nil
+}
+
+// CancelReplay gives up a replay that is not finished. What it has published stays
+// published, and at most one more batch follows.
+func (o *Operator) CancelReplay(ctx context.Context, by By, replay int64) error {
+	return o.act(ctx, by, "cancel-replay", func(tx pgx.Tx) ([]entry, error) {
+		var e entry
+		err := tx.QueryRow(ctx, `UPDATE slipway.outbox_replay SET finished_at = clock_timestamp(), cancelled = true
+			WHERE replay = $1 AND finished_at IS NULL RETURNING sink, format('replay %s: %s events published', replay, published)`, replay).Scan(&e.sink, &e.detail)
+		if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it as it is
+			return nil, fmt.Errorf("open replay %d: %w", replay, ErrNotFound)
+		}
+		return []entry{e}, err
+	})
 }
 
 func (p *ReplayPlan) count(ctx context.Context, tx pgx.Tx) error {

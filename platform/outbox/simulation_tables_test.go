@@ -199,7 +199,7 @@ func (r *replica) redriven(_ context.Context, term int64, done redriven) error {
 
 func (r *replica) beginReplay(context.Context, int64, int64) (extent, error) { return extent{}, nil }
 
-func (r *replica) replayed(context.Context, int64, openReplay, int64, int) error { return nil }
+func (r *replica) replayed(context.Context, int64, repeated) error { return nil }
 
 func (r *replica) fold(context.Context) (bool, error) { return false, nil }
 

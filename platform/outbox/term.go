@@ -36,6 +36,7 @@ type term struct {
 	held     *chunk        // what is next, while the sink is paused
 	finished chan struct{} // the publishing loop has ended
 	onDisk   string        // the snapshot whose events survive a crash
+	tries    tries         // of the replay that is under way
 }
 
 func newTerm(r *Relay, l *ledger, pos position) *term {

@@ -21,6 +21,7 @@ type replayOptions struct {
 	since        string
 	sink         *string
 	dryRun, wait bool
+	cancel       int64
 	reason       *command.Reason
 	consent      *command.Consent
 	format       *console.Format
@@ -29,30 +30,42 @@ type replayOptions struct {
 // replayed is the result of slipway outbox replay.
 type replayed struct {
 	outbox.ReplayPlan
-	// Published counts what was published again, with --wait.
+	// Published counts what was published again, LeftOut what the broker did not take,
+	// with --wait.
 	Published  int64      `json:"published,omitempty"`
+	LeftOut    int64      `json:"left_out,omitempty"`
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
 }
 
 func (c *commands) replay() *cobra.Command {
 	o := replayOptions{}
 	cmd := &cobra.Command{
-		Use:   "replay --since TIME",
+		Use:   "replay --since TIME | --cancel ID",
 		Short: "Publish again what was published since a time, for a broker that has lost it",
 		Long: `Publish again what was published since a time, for a broker that has lost it: in order, under the same
 event ids, so that consumers with an inbox apply nothing twice. Events go back for as long as the retention
-of the outbox. Live events go on in between.`,
+of the outbox. Live events go on in between. What is parked or was discarded is not sent; what the broker
+refuses, or does not take in OUTBOX_MAX_ATTEMPTS, is left out, counted, and named in the log of the relay.
+Until a replay has ended the outbox keeps every event: --cancel gives one up.`,
 		Example: `  slipway outbox replay --since 2h --dry-run
-  slipway outbox replay --since 2026-11-23T09:30:00Z --reason "the broker lost its disk" --wait`,
+  slipway outbox replay --since 2026-11-23T09:30:00Z --reason "the broker lost its disk" --wait
+  slipway outbox replay --cancel 3 --reason "asked for the wrong day"`,
 		Args: command.NoArgs,
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.since, "since", "", "from when on: a time as 2026-11-23T09:30:00Z, or how long ago as 2h or 90m (required)")
+	f.StringVar(&o.since, "since", "", "from when on: a time as 2026-11-23T09:30:00Z, or how long ago as 2h or 90m (required without --cancel)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only count")
 	f.BoolVar(&o.wait, "wait", false, "return when all of it is published")
+	f.Int64Var(&o.cancel, "cancel", 0, "give up the replay of this id instead; with --reason")
 	o.sink = sinkFlag(cmd, "the only one")
 	o.reason, o.consent, o.format = command.ReasonFlag(cmd, false), command.ConsentFlag(cmd, c.env), command.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("cancel") {
+			if err := o.checkCancel(cmd); err != nil {
+				return err
+			}
+			return c.do(cmd.Context(), func(ctx context.Context, s session) error { return c.cancelReplay(ctx, s, o) })
+		}
 		at, err := command.ParseSince(o.since)
 		if err != nil {
 			return err
@@ -123,6 +136,9 @@ func (c *commands) runReplay(ctx context.Context, s session, o replayOptions, fr
 	return c.env.Result(*o.format, done, func() error {
 		if o.wait {
 			c.env.Console.Printf("replay %d: published %s again", plan.Replay, command.Count(done.Published, "event"))
+			if done.LeftOut > 0 {
+				c.env.Console.Notef("! left out %s that the broker did not take: the log of the relay names them", command.Count(done.LeftOut, "event"))
+			}
 			return nil
 		}
 		c.env.Console.Printf("replay %d: %s will be published again; slipway outbox status shows it until it is done", plan.Replay, command.Count(plan.Events, "event"))

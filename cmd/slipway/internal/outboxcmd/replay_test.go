@@ -95,3 +95,30 @@ func TestOutbox_replayWithoutARelay(t *testing.T) {
 	r.EndsWith(cli.ExitFailed, ended)
 	require.Contains(t, said.String(), "replay 1 is gone, and its sink with it")
 }
+
+// A replay that waits for a relay is given up, and who waits for it is told so.
+func TestOutbox_cancelReplay(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	s, stop := r.relay("broker")
+	r.add(event("a", 1))
+	r.Eventually(func() bool { return s.versions("order/a") == "1" && r.published("a") })
+	stop()
+	said, ended := r.Start("replay", "--since", "1h", "--yes", "--wait")
+	r.Eventually(func() bool { return strings.Contains(said.String(), "nothing is published now") })
+	require.Contains(t, r.OK("blockers"), "slipway outbox replay --cancel 1")
+
+	require.Equal(t, "replay 1 is given up: 0 events stay published\n", r.OK("replay", "--cancel", "1", "--reason", "the wrong day", "--yes"))
+	r.EndsWith(cli.ExitFailed, ended)
+	require.Contains(t, said.String(), "replay 1 was given up: slipway outbox journal says by whom")
+	entry := decoded[[]outbox.JournalEntry](r, "journal")[0]
+	require.Equal(t, outbox.JournalEntry{At: entry.At, Who: "ann", Action: "cancel-replay", Sink: "broker", Reason: "the wrong day", Detail: "replay 1: 0 events published"}, entry)
+	require.Contains(t, r.Fails(cli.ExitFailed, "replay", "--cancel", "1", "--reason", "x", "--yes"), "replay 1 has ended already")
+	require.Contains(t, r.Fails(cli.ExitFailed, "replay", "--cancel", "7", "--reason", "x", "--yes"), "there is no replay 7")
+	require.Zero(t, decoded[outbox.Status](r, "status").Sinks[0].OpenReplays)
+
+	r.OK("replay", "--since", "1h", "--yes")
+	gone := decoded[map[string]any](r, "replay", "--cancel", "2", "--reason", "x", "--yes")
+	require.Equal(t, 2.0, gone["replay"])
+	require.Equal(t, true, gone["cancelled"])
+}

@@ -28,8 +28,12 @@ func (c *commands) waitForReplay(ctx context.Context, s session, plan outbox.Rep
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for said := time.Now(); ; {
-		var err error
-		done.Published, done.FinishedAt, err = s.ReplayProgress(ctx, plan.Replay)
+		p, err := s.ReplayProgress(ctx, plan.Replay)
+		done.Published, done.LeftOut, done.FinishedAt = p.Published, p.LeftOut, p.FinishedAt
+		if err == nil && p.Cancelled {
+			step.Fail()
+			return done, fmt.Errorf("replay %d was given up: slipway outbox journal says by whom", plan.Replay)
+		}
 		if err == nil && done.FinishedAt != nil {
 			step.Done("published %s again", command.Count(done.Published, "event"))
 			return done, nil
