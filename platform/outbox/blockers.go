@@ -29,13 +29,10 @@ type Blocker struct {
 const writerAge = time.Second
 
 // Blockers says who holds things up, with what to do about it. It takes up to a
-// second.
+// second, or the lease of a relay if that is longer.
 func (o *Operator) Blockers(ctx context.Context) ([]Blocker, error) {
-	sinks, beats, err := o.sinks(ctx)
+	sinks, err := o.watch(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := o.lives(ctx, sinks, beats); err != nil {
 		return nil, err
 	}
 	var all []Blocker
@@ -52,7 +49,7 @@ func (o *Operator) Blockers(ctx context.Context) ([]Blocker, error) {
 	return all, nil
 }
 
-func (s SinkStatus) blockers() (all []Blocker) {
+func (s watched) blockers() (all []Blocker) {
 	if s.PausedAt != nil {
 		all = append(all, Blocker{
 			Kind: "paused", Sink: s.Sink, Holds: "all events of the sink", Age: time.Since(*s.PausedAt),

@@ -27,7 +27,8 @@ type Config struct {
 	// 0 means 500 milliseconds.
 	Poll time.Duration `env:"OUTBOX_POLL"`
 	// Lease is after how long without a sign of life a standby takes over. The
-	// active replica gives two signs of it within that time. 0 means a second.
+	// active replica gives two signs of it within that time. 0 means a second, a minute
+	// is the most: operators wait for as long to see whether a replica lives.
 	Lease time.Duration `env:"OUTBOX_LEASE"`
 	// Retention is how long events are kept after they were published to every sink, so
 	// that they can be replayed to a broker that lost them. They may be kept half as
@@ -83,18 +84,22 @@ func (c Config) Validate() error {
 		name  string
 		value time.Duration
 		least time.Duration
+		most  time.Duration // 0 for no bound
 	}{
-		{"OUTBOX_LINGER", c.Linger, 0},
-		{"OUTBOX_POLL", c.Poll, time.Millisecond},
-		{"OUTBOX_LEASE", c.Lease, 100 * time.Millisecond},
-		{"OUTBOX_RETENTION", c.Retention, time.Second},
-		{"OUTBOX_PUBLISH_TIMEOUT", c.PublishTimeout, 10 * time.Millisecond},
-		{"OUTBOX_MAINTENANCE", c.Maintenance, 10 * time.Millisecond},
-		{"least backoff", c.MinBackoff, time.Millisecond},
-		{"longest backoff", c.MaxBackoff, c.MinBackoff},
+		{"OUTBOX_LINGER", c.Linger, 0, 0},
+		{"OUTBOX_POLL", c.Poll, time.Millisecond, 0},
+		{"OUTBOX_LEASE", c.Lease, 100 * time.Millisecond, time.Minute},
+		{"OUTBOX_RETENTION", c.Retention, time.Second, 0},
+		{"OUTBOX_PUBLISH_TIMEOUT", c.PublishTimeout, 10 * time.Millisecond, 0},
+		{"OUTBOX_MAINTENANCE", c.Maintenance, 10 * time.Millisecond, 0},
+		{"least backoff", c.MinBackoff, time.Millisecond, 0},
+		{"longest backoff", c.MaxBackoff, c.MinBackoff, 0},
 	} {
 		if d.value < d.least {
 			errs = append(errs, fmt.Errorf("%s: %s is shorter than %s", d.name, d.value, d.least))
+		}
+		if d.most > 0 && d.value > d.most {
+			errs = append(errs, fmt.Errorf("%s: %s is longer than %s", d.name, d.value, d.most))
 		}
 	}
 	return errors.Join(errs...)

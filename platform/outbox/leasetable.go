@@ -17,6 +17,7 @@ import (
 type leaseTable struct {
 	conn         *pgx.Conn
 	sink, holder string
+	lease        time.Duration
 }
 
 const (
@@ -32,7 +33,7 @@ const (
 	mineSQL = seqSQL + `, mine AS (SELECT seq.last_value, s.paused_at FROM seq, slipway.outbox_sink s
     WHERE s.sink = $1 AND s.term = $2 FOR SHARE OF s) `
 
-	takeSQL = `UPDATE slipway.outbox_sink SET term = term + 1, holder = $2 WHERE sink = $1 RETURNING term, pg_current_xact_id()::text`
+	takeSQL = `UPDATE slipway.outbox_sink SET term = term + 1, holder = $2, lease = make_interval(secs => $3) WHERE sink = $1 RETURNING term, pg_current_xact_id()::text`
 
 	stepSQL = `INSERT INTO slipway.outbox_step (sink, beat, ` + stepColumns + `, published_at)
 SELECT $1, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN clock_timestamp() ELSE $11 END FROM mine RETURNING published_at`
@@ -74,7 +75,7 @@ func (l *leaseTable) take(ctx context.Context, seen sighting) (t taken, ok bool,
 		if ok = term == seen.term && t.at.beat == seen.beat; !ok {
 			return nil
 		}
-		return tx.QueryRow(ctx, takeSQL, l.sink, l.holder).Scan(&t.term, &xid)
+		return tx.QueryRow(ctx, takeSQL, l.sink, l.holder, l.lease.Seconds()).Scan(&t.term, &xid)
 	})
 	if err != nil || !ok {
 		return taken{}, false, err

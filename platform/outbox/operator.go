@@ -70,22 +70,35 @@ type Status struct {
 	Children []Child      `json:"children"`
 }
 
-const statusSQL = `SELECT s.sink, coalesce(s.holder, '') AS holder, s.term, s.beat, s.paused_at, s.published_at,
+// watched is a sink with what tells whether its relay lives, and publishes.
+type watched struct {
+	SinkStatus
+
+	beat int64
+	// lease is that of the replica that publishes, or of the last one that did.
+	lease time.Duration
+	// quiet is for how long nothing has been published, if anything ever was.
+	quiet time.Duration
+}
+
+const statusSQL = `SELECT s.sink, coalesce(s.holder, '') AS holder, s.term, s.beat,
+    coalesce(extract(epoch FROM (SELECT lease FROM slipway.outbox_sink l WHERE l.sink = s.sink)), 0)::float8 AS lease,
+    coalesce(extract(epoch FROM clock_timestamp() - s.published_at), 0)::float8 AS quiet, s.paused_at, s.published_at,
     (SELECT count(*) FROM slipway.outbox_parked_aggregate p WHERE p.sink = s.sink) AS aggregates,
     (SELECT count(*) FROM slipway.outbox_parked p WHERE p.sink = s.sink) AS events,
     ARRAY(SELECT replay FROM slipway.outbox_replay r WHERE r.sink = s.sink AND r.finished_at IS NULL ORDER BY replay) AS replays
 FROM slipway.outbox_position s ORDER BY s.sink`
 
-// Status looks at the outbox. It takes up to a second, to see signs of life.
+// Status looks at the outbox. To see signs of life it takes up to a second, or the
+// lease of a relay if that is longer.
 func (o *Operator) Status(ctx context.Context) (Status, error) {
-	sinks, beats, err := o.sinks(ctx)
+	all, err := o.watch(ctx)
 	if err != nil {
 		return Status{}, err
 	}
-	if err := o.lives(ctx, sinks, beats); err != nil {
-		return Status{}, err
-	}
-	for i := range sinks {
+	sinks := make([]SinkStatus, len(all))
+	for i, s := range all {
+		sinks[i] = s.SinkStatus
 		if err := o.unsent(ctx, &sinks[i]); err != nil {
 			return Status{}, fmt.Errorf("count unsent events: %w", err)
 		}
@@ -107,38 +120,43 @@ func (o *Operator) Sinks(ctx context.Context) ([]string, error) {
 	return sinks, nil
 }
 
-func (o *Operator) sinks(ctx context.Context) ([]SinkStatus, map[string]int64, error) {
-	beats := map[string]int64{}
+// watch reads the sinks and waits for their signs of life.
+func (o *Operator) watch(ctx context.Context) ([]watched, error) {
 	rows, err := o.pool.Query(ctx, statusSQL)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read outbox sinks: %w", missing(err))
+		return nil, fmt.Errorf("read outbox sinks: %w", missing(err))
 	}
-	sinks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s SinkStatus, err error) {
-		var beat int64
-		err = row.Scan(&s.Sink, &s.Holder, &s.Term, &beat, &s.PausedAt, &s.PublishedAt, &s.ParkedAggregates, &s.ParkedEvents, &s.Replays)
+	sinks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s watched, err error) {
+		var lease, quiet float64
+		err = row.Scan(&s.Sink, &s.Holder, &s.Term, &s.beat, &lease, &quiet, &s.PausedAt, &s.PublishedAt, &s.ParkedAggregates, &s.ParkedEvents, &s.Replays)
 		s.OpenReplays = int64(len(s.Replays))
-		beats[s.Sink] = beat
+		s.lease, s.quiet = time.Duration(lease*float64(time.Second)), time.Duration(quiet*float64(time.Second))
 		return s, err
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("read outbox sinks: %w", missing(err))
+		return nil, fmt.Errorf("read outbox sinks: %w", missing(err))
 	}
-	return sinks, beats, nil
+	return sinks, o.lives(ctx, sinks)
 }
 
-// lives looks again until every sink has shown a sign of life, for a second.
-func (o *Operator) lives(ctx context.Context, sinks []SinkStatus, beats map[string]int64) error {
-	for deadline := time.Now().Add(time.Second); ; {
-		all := true
+// lives looks again until every sink has shown a sign of life, each for as long as
+// its relay may be silent.
+func (o *Operator) lives(ctx context.Context, sinks []watched) error {
+	for began := time.Now(); ; {
+		open := false
 		for i := range sinks {
+			s := &sinks[i]
+			if s.Alive {
+				continue
+			}
 			var beat int64
-			if err := o.pool.QueryRow(ctx, "SELECT beat FROM slipway.outbox_position WHERE sink = $1", sinks[i].Sink).Scan(&beat); err != nil {
+			if err := o.pool.QueryRow(ctx, "SELECT beat FROM slipway.outbox_position WHERE sink = $1", s.Sink).Scan(&beat); err != nil {
 				return fmt.Errorf("look for signs of life: %w", err)
 			}
-			sinks[i].Alive = sinks[i].Alive || beat != beats[sinks[i].Sink]
-			all = all && sinks[i].Alive
+			s.Alive = beat != s.beat
+			open = open || !s.Alive && time.Since(began) < max(time.Second, s.lease)
 		}
-		if all || time.Now().After(deadline) {
+		if !open {
 			return ctx.Err()
 		}
 		wait(ctx, 100*time.Millisecond)

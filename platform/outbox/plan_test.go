@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -165,6 +166,8 @@ func TestConfig(t *testing.T) {
 	var c Config
 	c.SetDefaults()
 	require.NoError(t, c.Validate())
+	c.Lease = 2 * time.Minute
+	require.ErrorContains(t, c.Validate(), "OUTBOX_LEASE: 2m0s is longer than 1m0s")
 	c = Config{Sink: "\x00", Batch: 20_000, Lease: 1, Poll: -1, MaxAttempts: -1, MinBackoff: 2, MaxBackoff: 1}
 	c.SetDefaults()
 	err := c.Validate()

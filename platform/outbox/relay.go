@@ -111,7 +111,7 @@ func (r *Relay) campaign(ctx context.Context) error {
 	if err := register(ctx, conn, r.cfg.Sink, r.log); err != nil {
 		return err
 	}
-	l := r.newLedger(&leaseTable{conn: conn, sink: r.cfg.Sink, holder: r.cfg.Holder}, &sync.Mutex{}, monotonic())
+	l := r.newLedger(&leaseTable{conn: conn, sink: r.cfg.Sink, holder: r.cfg.Holder, lease: r.cfg.Lease}, &sync.Mutex{}, monotonic())
 	pos, err := l.standBy(ctx, func(ctx context.Context, d time.Duration) error { return r.watch(ctx, conn, d) })
 	if err != nil {
 		return err
