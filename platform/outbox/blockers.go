@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -12,7 +13,8 @@ import (
 // Blocker is something that holds up the outbox: events that do not leave, or a table
 // that cannot shrink.
 type Blocker struct {
-	// Kind is paused, no_relay, parked, replay, open_writer or prepared_transaction.
+	// Kind is paused, no_relay, broker, parked, replay, open_writer or
+	// prepared_transaction.
 	Kind string `json:"kind"`
 	// Holds says what is held up.
 	Holds string `json:"holds"`
@@ -25,8 +27,12 @@ type Blocker struct {
 	Remedy      string        `json:"remedy"`
 }
 
-// writerAge is from when on an open transaction is reported.
-const writerAge = time.Second
+// writerAge is from when on an open transaction is reported, brokerAge from when on
+// events that wait for the broker are.
+const (
+	writerAge = time.Second
+	brokerAge = 5 * time.Second
+)
 
 // Blockers says who holds things up, with what to do about it. It takes up to a
 // second, or the lease of a relay if that is longer.
@@ -37,6 +43,11 @@ func (o *Operator) Blockers(ctx context.Context) ([]Blocker, error) {
 	}
 	var all []Blocker
 	for _, s := range sinks {
+		if s.Alive && s.PausedAt == nil && (s.PublishedAt == nil || s.quiet > brokerAge) {
+			if err := o.unsent(ctx, &s.SinkStatus); err != nil {
+				return nil, fmt.Errorf("count unsent events: %w", err)
+			}
+		}
 		all = append(all, s.blockers()...)
 	}
 	for _, find := range []string{openWritersSQL, preparedSQL} {
@@ -62,6 +73,13 @@ func (s watched) blockers() (all []Blocker) {
 			Remedy: "start a service that runs the relay, or forget the sink: slipway outbox remove-sink " + s.Sink,
 		})
 	}
+	if waiting := s.waiting(); waiting > brokerAge {
+		all = append(all, Blocker{
+			Kind: "broker", Sink: s.Sink, Holds: fmt.Sprintf("%d events", s.Unsent), Age: waiting,
+			Detail: "a relay is alive, and the broker takes nothing: it is away or slow",
+			Remedy: "mend the broker, events then leave by themselves, in order; the log of " + cmp.Or(s.Holder, "the relay") + " says what it answers",
+		})
+	}
 	if s.ParkedAggregates > 0 {
 		all = append(all, Blocker{
 			Kind: "parked", Sink: s.Sink, Holds: fmt.Sprintf("%d events of %d aggregates", s.ParkedEvents, s.ParkedAggregates),
@@ -75,6 +93,15 @@ func (s watched) blockers() (all []Blocker) {
 		})
 	}
 	return all
+}
+
+// waiting is for how long events have waited while nothing was published, as far as
+// they were counted.
+func (s watched) waiting() time.Duration {
+	if s.Unsent > 0 && s.PublishedAt != nil {
+		return min(s.OldestUnsent, s.quiet)
+	}
+	return s.OldestUnsent
 }
 
 const (

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/slipwayhq/slipway/platform/broker"
 	"github.com/slipwayhq/slipway/platform/outbox"
 )
 
@@ -37,4 +38,35 @@ func TestOperator_waitsForSignsOfLife(t *testing.T) {
 	eventually(t, func() bool { return beat() > last })
 	_, dead := blocker(t, outbox.NewOperator(pool), "no_relay")
 	require.False(t, dead)
+}
+
+// A broker that takes nothing is named as what holds the events up, until it takes them.
+func TestOperator_blockersNameTheBroker(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	later, set := skew(t, pool)
+	s := &sink{}
+	relay, _, _ := start(t, pool, s, quick())
+	operator := outbox.NewOperator(later)
+	named := func() bool {
+		b, ok := blocker(t, operator, "broker")
+		require.True(t, !ok || b.Sink == "broker" && b.Age > 50*time.Minute, b)
+		return ok
+	}
+	add(t, t.Context(), pool, event("a", 1))
+	eventually(t, func() bool { return s.count() == 1 })
+	set(time.Hour)
+	eventually(t, func() bool { return !named() }, "nothing waits")
+
+	s.failing(func(broker.Message) error { return broker.ErrUnavailable })
+	add(t, t.Context(), pool, event("a", 2))
+	relay.Wake()
+	eventually(t, named)
+	_, err := operator.Pause(t.Context(), by, "")
+	require.NoError(t, err)
+	require.False(t, named(), "an operator holds them up")
+	_, err = operator.Resume(t.Context(), by, "")
+	require.NoError(t, err)
+	s.failing(nil)
+	eventually(t, func() bool { return s.count() == 2 && !named() })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/command"
@@ -66,7 +67,7 @@ func (c *commands) warnStopped(ctx context.Context, s session, sink string) erro
 		return err
 	}
 	for _, b := range blockers {
-		if b.Sink == sink && (b.Kind == "paused" || b.Kind == "no_relay") {
+		if b.Sink == sink && slices.Contains([]string{"paused", "no_relay", "broker"}, b.Kind) {
 			c.env.Console.Notef("! nothing is published now: %s: %s", b.Detail, b.Remedy)
 		}
 	}
