@@ -57,6 +57,8 @@ func TestRelay_restoredDatabase(t *testing.T) {
 	add(t, ctx, pool, event("b", 1))
 	add(t, ctx, pool, event("a", 3))
 	add(t, ctx, pool, event("b", 2))
+	replay(t, pool)
+	exec(t, pool, "update slipway.outbox_replay set begun_at = clock_timestamp()")
 
 	server := postgrestest.StartServer(t)
 	dump(t, server, pool.Config().ConnString(), server.URL("postgres"))
@@ -67,13 +69,19 @@ func TestRelay_restoredDatabase(t *testing.T) {
 	unsent, err := operator.Reset(ctx, by)
 	require.NoError(t, err)
 	require.Equal(t, int64(3), unsent)
+	require.Equal(t, []bool{true}, rows[bool](t, restored, "select begun_at is null from slipway.outbox_replay"), "its snapshot is of the other cluster")
 	after := &sink{}
 	relay, _, _ := start(t, restored, after, quick())
 	add(t, ctx, restored, event("a", 4))
 	relay.Wake()
-	eventually(t, func() bool { return after.count() == 4 })
-	require.Equal(t, []string{"3", "4"}, after.versions("order/a"))
-	require.Equal(t, []string{"1", "2"}, after.versions("order/b"))
+	eventually(t, func() bool {
+		return finished(t, restored) && len(after.times("order/a")) == 4 && len(after.times("order/b")) == 2
+	})
+	require.Equal(t, 1, after.times("order/a")["1"], "by the replay only")
+	live := slices.DeleteFunc(after.all(), again)
+	require.Len(t, live, 4)
+	require.Equal(t, []string{"3", "4"}, (&sink{messages: live}).versions("order/a"))
+	require.Equal(t, []string{"1", "2"}, (&sink{messages: live}).versions("order/b"))
 }
 
 // dump copies a database with the tools of the server.

@@ -155,6 +155,10 @@ func (o *Operator) Reset(ctx context.Context, by By) (unsent int64, err error) {
 		if err != nil {
 			return nil, err
 		}
+		// What a replay is about was said in snapshots of the old cluster: it begins anew.
+		if _, err := tx.Exec(ctx, "UPDATE slipway.outbox_replay SET begun_at = NULL WHERE finished_at IS NULL"); err != nil {
+			return nil, err
+		}
 		_, err = tx.Exec(ctx, "UPDATE slipway.outbox_rotation SET closed_xid = '3', passed_at = NULL, passed = NULL WHERE closed_xid IS NOT NULL")
 		return []entry{{detail: strconv.FormatInt(unsent, 10) + " events to publish"}}, err
 	})
