@@ -65,9 +65,9 @@ func Drills() []Drill {
 		{
 			Name: "callee-frozen", Fault: "inventory is stopped in the middle of its work (SIGSTOP)",
 			Alerts: of("inventory", "ServiceAbsent"), Silenced: of("inventory", "TargetDown"),
-			// Whoever watches an order gives up meanwhile.
-			Also:   slices.Concat(labelled("CircuitBreakerOpen", "callee", "inventory"), of("order", "SagaStuck", "SagaCompensationFailed", "HighErrorRate")),
-			inject: frozen("inventory"),
+			// Whoever watches an order gives up meanwhile, and what was frozen has taken long when it ends.
+			Also: slices.Concat(labelled("CircuitBreakerOpen", "callee", "inventory"), of("order", "SagaStuck", "SagaCompensationFailed", "HighErrorRate"),
+				of("inventory", blocked...)), inject: frozen("inventory"),
 		},
 		{
 			Name: "saga-orphaned", Fault: "a saga of a version that no replica has",
