@@ -159,6 +159,12 @@ func (c *claim) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	return wrap("hold outbox lease", err)
 }
 
+// free gives the lease back, so that a standby need not wait.
+func (c *claim) free(ctx context.Context) error {
+	_, err := c.conn.Exec(ctx, "UPDATE slipway.outbox_sink SET holder = NULL WHERE sink = $1 AND term = $2", c.sink, c.term)
+	return wrap("give back outbox lease", err)
+}
+
 // lead publishes until the lease is lost or ctx ends, and gives it back then.
 func (f *Fallback) lead(ctx context.Context, c *claim) error {
 	group, soft := errgroup.WithContext(ctx)
@@ -190,8 +196,8 @@ func (f *Fallback) lead(ctx context.Context, c *claim) error {
 		return nil
 	})
 	err := group.Wait()
-	if ctx.Err() != nil {
-		_, _ = c.conn.Exec(hard, "UPDATE slipway.outbox_sink SET holder = NULL WHERE sink = $1 AND term = $2", c.sink, c.term)
+	if ctx.Err() != nil && err == nil {
+		err = handOver(ctx, c.free)
 	}
 	return err
 }

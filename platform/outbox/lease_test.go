@@ -104,6 +104,39 @@ func TestRelay_takeover(t *testing.T) {
 	eventually(t, heir.Active)
 }
 
+// A replica is told to end while its database is frozen: it ends, with nothing in hand and nothing to be had.
+// With no bound on giving the lease back Run never returns.
+func TestRelay_endsWithoutItsDatabase(t *testing.T) {
+	t.Parallel()
+	pool := setup(t)
+	far, proxy := behind(t, pool)
+	s := &sink{}
+	cfg := quick()
+	cfg.Lease = time.Minute // no sign of life is under way when the database freezes
+	relay, _, stop := start(t, far, s, cfg)
+	eventually(t, relay.Active)
+	eventually(t, func() bool { return rows[int64](t, pool, "select beat from slipway.outbox_position")[0] > 0 })
+	add(t, t.Context(), pool, event("a", 1))
+	relay.Wake()
+	eventually(t, func() bool {
+		return s.count() == 1 && rows[bool](t, pool, "select not exists (select from slipway.outbox e, slipway.outbox_position p where not pg_visible_in_snapshot(e.xid, p.snapshot))")[0]
+	})
+	proxy.SetFault(faultproxy.Fault{Stall: true})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		stop()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("it hangs")
+	}
+	proxy.SetFault(faultproxy.Fault{})
+	<-ended
+	require.False(t, relay.Active())
+}
+
 // skewed returns where a database is in which the schema skewed comes before that of PostgreSQL.
 func skewed(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()

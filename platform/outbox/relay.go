@@ -71,10 +71,10 @@ func (r *Relay) Wake() {
 // Active tells whether this replica is the one that publishes.
 func (r *Relay) Active() bool { return r.active.Load() }
 
-// Run publishes until ctx ends, or stands by. Then it finishes the batch in hand,
-// within two seconds, and hands the lease over. A database or a broker that is away
-// is waited for. It returns an error only for what waiting does not mend: see
-// ErrUnsafe.
+// Run publishes until ctx ends, or stands by. Then it finishes the batch in hand and
+// hands the lease over, within two seconds, also while the database or the broker is
+// frozen. Before that, one that is away is waited for. It returns an error only for
+// what waiting does not mend: see ErrUnsafe.
 func (r *Relay) Run(ctx context.Context) error { return r.persist(ctx, r.campaign) }
 
 // persist campaigns again and again.

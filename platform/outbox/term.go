@@ -12,8 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// finishTimeout bounds what a relay still does when it is told to end.
-const finishTimeout = 2 * time.Second
+// What a relay still does when it is told to end takes two seconds at most: the batch
+// in hand, and giving the lease back, each in its own time, because a broker that
+// hangs is no reason to let the standby wait.
+const (
+	finishTimeout   = 1500 * time.Millisecond
+	handOverTimeout = 500 * time.Millisecond
+)
 
 // errDoubt ends a term whose lease may have been taken, because it could not be
 // renewed in time.
@@ -75,9 +80,17 @@ func (t *term) run(ctx context.Context) error {
 	group.Go(func() error { return t.maintain(soft) })
 	err := group.Wait()
 	if ctx.Err() != nil && err == nil {
-		err = t.ledger.free(context.WithoutCancel(ctx))
+		err = handOver(ctx, t.ledger.free)
 	}
 	return err
+}
+
+// handOver gives the lease back when ctx has ended. If the database does not answer,
+// the standby has to wait for the end of the lease.
+func handOver(ctx context.Context, free func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
+	defer cancel()
+	return free(ctx)
 }
 
 // live gives signs of life until publishing has ended, and learns what operators
