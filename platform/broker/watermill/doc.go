@@ -47,6 +47,15 @@
 // passed on. Where order must hold over more than the table says, the mode ByVersion of
 // the package inbox applies events in the order of their versions.
 //
+// # What is true when a message is not taken
+//
+// A driver returns one error for a message that the broker will never take and for a
+// broker that is away. The Publisher takes it for that of the message when the broker
+// has acknowledged another one meanwhile, and the outbox parks it then, with its
+// aggregate; else for that of the broker, and the outbox waits. So a message that is
+// never taken and the only one that waits stops the outbox that publishes it. Name the
+// errors that mean it in PublisherConfig.Refused, and its size in MaxPayload.
+//
 // # What is true when a publisher hangs
 //
 // Watermill has no way to call a publication off. When the context of Publish ends, the

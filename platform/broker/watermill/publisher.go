@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -39,8 +40,11 @@ type PublisherConfig struct {
 	// Topic is FirstToken when nil. Subscribers need the same.
 	Topic TopicFunc
 	// MaxPayload is how many bytes a payload may have, more are refused. 0 leaves that
-	// to the broker, whose error then looks like one that may pass.
+	// to the broker: see Refused.
 	MaxPayload int
+	// Refused tells of an error of pub whether the broker will never take the message,
+	// however long one waits. nil knows of none.
+	Refused func(err error) bool
 	// Concurrency is how many keys of a batch are published at once. 0 means 16.
 	Concurrency int
 }
@@ -51,8 +55,11 @@ type Publisher struct {
 	pub message.Publisher
 	cfg PublisherConfig
 
-	mu   sync.Mutex
-	busy map[string]chan struct{} // closed when the key is free
+	acked atomic.Uint64 // messages that the broker has acknowledged
+
+	mu     sync.Mutex
+	busy   map[string]chan struct{} // closed when the key is free
+	failed map[string]uint64        // acked when the key failed, until it succeeds
 }
 
 // NewPublisher returns a publisher over pub, which must wait for the broker's
@@ -64,7 +71,7 @@ func NewPublisher(pub message.Publisher, cfg PublisherConfig) *Publisher {
 	if cfg.Concurrency < 1 {
 		cfg.Concurrency = 16
 	}
-	return &Publisher{pub: pub, cfg: cfg, busy: map[string]chan struct{}{}}
+	return &Publisher{pub: pub, cfg: cfg, busy: map[string]chan struct{}{}, failed: map[string]uint64{}}
 }
 
 // queue is the messages of one key, with their index in the batch. It has its own
@@ -80,7 +87,13 @@ type queue struct {
 // up: when ctx ends before they do, the keys that they have are reported as unknown,
 // and the next messages of these keys wait until the publisher is through with them,
 // in this process. Other keys do not wait.
+//
+// Of an error of theirs that is not Refused nobody knows whether it is of the message or
+// of the broker. It is the broker's, and in it is broker.ErrUnavailable, unless the broker
+// has acknowledged another message meanwhile: in this call, or since the key failed the
+// last time.
 func (p *Publisher) Publish(ctx context.Context, messages []broker.Message) error {
+	before := p.acked.Load()
 	queues := queuesOf(messages)
 	slots := make(chan struct{}, p.cfg.Concurrency)
 	for _, q := range queues {
@@ -98,7 +111,37 @@ func (p *Publisher) Publish(ctx context.Context, messages []broker.Message) erro
 			fates[at] = got[n]
 		}
 	}
+	for _, q := range queues {
+		p.blame(q, fates, before)
+	}
 	return broker.Joined(fates)
+}
+
+// blame says of the error of a driver whose it is. before is what the broker had
+// acknowledged before the call.
+func (p *Publisher) blame(q *queue, fates []error, before uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name := cmp.Or(q.key, q.messages[0].ID)
+	for _, at := range q.indexes {
+		err := fates[at]
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrRefused) {
+			return
+		}
+		since, again := p.failed[name]
+		if !again {
+			since = before
+		}
+		now := p.acked.Load()
+		if p.failed[name] = now; now == since {
+			fates[at] = unavailable(err)
+		}
+		return
+	}
+	delete(p.failed, name)
 }
 
 func queuesOf(messages []broker.Message) (queues []*queue) {
@@ -183,10 +226,14 @@ func (p *Publisher) one(ctx context.Context, m broker.Message) error {
 	// A driver that gave up with ctx would leave the message under way, and the next
 	// one of its key could overtake it.
 	out.SetContext(context.WithoutCancel(ctx))
-	if err := p.pub.Publish(p.cfg.Topic(m.Subject), out); err != nil {
-		return unavailable(err)
+	err := p.pub.Publish(p.cfg.Topic(m.Subject), out)
+	switch {
+	case err == nil:
+		p.acked.Add(1)
+	case p.cfg.Refused != nil && p.cfg.Refused(err):
+		return fmt.Errorf("%w: %w", broker.ErrRefused, err)
 	}
-	return nil
+	return err
 }
 
 // check names what no repetition mends.
@@ -203,8 +250,7 @@ func (p *Publisher) check(m broker.Message) error {
 	return nil
 }
 
-// unavailable marks an error as one that may pass: Watermill does not say which do
-// not.
+// unavailable marks an error as one of a broker that is away.
 func unavailable(err error) error {
 	return errors.Join(broker.ErrUnavailable, err)
 }

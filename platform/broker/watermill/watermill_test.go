@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,7 +102,6 @@ func TestPublisher_Publish_keepsTheOrderOfAKey(t *testing.T) {
 	}}
 	err := watermill.NewPublisher(f, watermill.PublisherConfig{}).Publish(t.Context(), all)
 	fates := broker.Outcomes(err, len(all))
-	require.ErrorIs(t, fates[2], broker.ErrUnavailable)
 	require.ErrorContains(t, fates[2], "leader is gone")
 	require.ErrorIs(t, fates[4], broker.ErrSkipped)
 	require.ElementsMatch(t, []string{all[0].ID, all[1].ID, all[3].ID, all[5].ID}, f.ids())
@@ -204,6 +204,62 @@ func TestPublisher_Publish_refuses(t *testing.T) {
 		require.ErrorContains(t, fates[i], part)
 	}
 	require.Equal(t, []string{"2"}, f.ids())
+}
+
+// What says that the broker takes other messages clears it: the error is that of the message. Without that the
+// broker counts as away. Broken by: every error marked as that of a broker that is away; no memory of the last
+// failure of a key; one that outlives its success.
+func TestPublisher_Publish_tellsTheMessageFromTheBroker(t *testing.T) {
+	t.Parallel()
+	gone, poison := errors.New("leader is gone"), errors.New("a field is missing")
+	var down atomic.Bool
+	f := &flaky{publish: func(_ string, m *message.Message) error {
+		switch key := m.Metadata[broker.HeaderKey]; {
+		case down.Load():
+			return gone
+		case key == "bad":
+			return poison
+		}
+		return nil
+	}}
+	p := watermill.NewPublisher(f, watermill.PublisherConfig{})
+	publish := func(keys ...string) []error {
+		return broker.Outcomes(p.Publish(t.Context(), brokertest.Messages("order.placed", len(keys), keys...)), len(keys))
+	}
+	requireBlamed := func(fate, cause error, message bool) {
+		t.Helper()
+		require.ErrorIs(t, fate, cause)
+		require.Equal(t, !message, errors.Is(fate, broker.ErrUnavailable))
+		require.NotErrorIs(t, fate, broker.ErrRefused)
+	}
+	requireBlamed(publish("bad")[0], poison, false)
+	requireBlamed(publish("bad", "good")[0], poison, true)
+	requireBlamed(publish("bad")[0], poison, false)
+	require.NoError(t, publish("good")[0])
+	requireBlamed(publish("bad")[0], poison, true)
+
+	down.Store(true)
+	requireBlamed(publish("good")[0], gone, false)
+	down.Store(false)
+	require.NoError(t, publish("good")[0])
+	down.Store(true)
+	requireBlamed(publish("good")[0], gone, false)
+}
+
+// What the service knows to be refused is refused, alone or not. Broken by: Refused never asked.
+func TestPublisher_Publish_asksWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	f := &flaky{publish: func(_ string, m *message.Message) error {
+		if m.Metadata[broker.HeaderKey] == "bad" {
+			return errors.New("invalid record")
+		}
+		return errors.New("leader is gone")
+	}}
+	p := watermill.NewPublisher(f, watermill.PublisherConfig{Refused: func(err error) bool { return strings.Contains(err.Error(), "record") }})
+	fates := broker.Outcomes(p.Publish(t.Context(), brokertest.Messages("order.placed", 2, "bad", "good")), 2)
+	require.ErrorIs(t, fates[0], broker.ErrRefused)
+	require.ErrorContains(t, fates[0], "invalid record")
+	require.ErrorIs(t, fates[1], broker.ErrUnavailable)
 }
 
 // ending is a subscriber of Watermill whose topics end when they have one message
