@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -32,13 +33,16 @@ func FallbackMigrations() migrate.Component { return component(fallbackFiles, "f
 // It reads what is there in the order of ids, publishes and deletes it. One statement
 // reads, so its snapshot sees no later event of an aggregate without the earlier
 // ones, and whatever commits late is there at the next read. An aggregate with an
-// event that the broker does not take is held, in its place; others flow.
+// event that the broker does not take is held, in its place; others flow. Before it
+// publishes, it commits a sign of life that waits for the disk: then everything that
+// was read is there too, and survives a crash of the database.
 //
 // What it cannot do: nothing is kept, so nothing can be replayed to a broker that
 // lost it; outbox_unsent_events_total counts no further than ten batches, and not
 // what is held; a second sink has nothing to read; deleted rows are there for as long as
-// somebody holds a snapshot, and reading gets slower with them. The commands of
-// slipway outbox know nothing of it: a held aggregate is tried again by
+// somebody holds a snapshot, and reading gets slower with them. A database with more
+// than one log, or whose commits never wait, may lose in a crash what is published. The
+// commands of slipway outbox know nothing of it: a held aggregate is tried again by
 // UPDATE slipway.outbox_held SET next_attempt_at = now(), its event is given up by
 // DELETE FROM slipway.outbox WHERE event_id = '...'.
 type Fallback struct{ relay *Relay }
@@ -77,9 +81,29 @@ type claim struct {
 	fenced func()
 }
 
+// fallbackSession is the settings of its connections. Commits wait for the disk, whatever
+// the default is. Plans are made once, perhaps for an empty table: the backlog is read in
+// the order of its index and never sorted as a whole.
+var fallbackSession = []string{
+	"SET synchronous_commit = on", "SET enable_seqscan = off", "SET enable_hashjoin = off", "SET enable_mergejoin = off",
+}
+
+// own is Relay.own for a database that may not know every setting.
+func (f *Fallback) own(ctx context.Context) (conn *pgx.Conn, done func(), err error) {
+	if conn, done, err = f.relay.own(ctx, "SELECT 1"); err != nil {
+		return nil, nil, err
+	}
+	for _, setting := range fallbackSession {
+		if _, err := conn.Exec(ctx, setting); err != nil {
+			f.relay.log.Warn("the database does not take a setting", zap.String("setting", setting), zap.Error(err))
+		}
+	}
+	return conn, done, nil
+}
+
 func (f *Fallback) campaign(ctx context.Context) error {
 	r := f.relay
-	conn, done, err := r.own(ctx, "SELECT 1")
+	conn, done, err := f.own(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,6 +114,11 @@ func (f *Fallback) campaign(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("register outbox sink: %w", err)
+	}
+	if err := checkSequence(ctx, conn); postgres.SQLState(err) == undefinedTable {
+		r.log.Warn("cannot ask for CACHE of slipway.outbox_id_seq: it must be 1", zap.Error(err))
+	} else if err != nil {
+		return err
 	}
 	c := &claim{conn: conn, trust: trust{lease: r.cfg.Lease, clock: monotonic()}, sink: r.cfg.Sink, fenced: r.m.fenced.Inc}
 	if err := c.await(ctx, r.cfg.Holder); err != nil {
@@ -137,26 +166,46 @@ func (c *claim) await(ctx context.Context, holder string) error {
 	}
 }
 
-// within renews the lease and runs fn in one transaction. fn may be nil.
+// beat gives a sign of life. When it returns, everything that was visible before is on
+// the disk: it is in the log before this commit, which waits for that.
+func (c *claim) beat(ctx context.Context) error {
+	return c.renewing(func() error { return c.sign(ctx, c.conn) })
+}
+
+// within renews the lease and runs fn in one transaction.
 func (c *claim) within(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return c.renewing(func() error {
+		return pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+			if err := c.sign(ctx, tx); err != nil {
+				return err
+			}
+			return fn(tx)
+		})
+	})
+}
+
+// renewing runs fn, which signs, alone.
+func (c *claim) renewing(fn func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	asked := c.clock()
-	err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, "UPDATE slipway.outbox_sink SET beat = beat + 1 WHERE sink = $1 AND term = $2", c.sink, c.term)
-		if err == nil && tag.RowsAffected() == 0 {
-			c.fenced()
-			err = errFenced
-		}
-		if err != nil || fn == nil {
-			return err
-		}
-		return fn(tx)
-	})
-	if err == nil {
-		c.renew(asked)
+	if err := fn(); err != nil {
+		return wrap("hold outbox lease", err)
 	}
-	return wrap("hold outbox lease", err)
+	c.renew(asked)
+	return nil
+}
+
+func (c *claim) sign(ctx context.Context, db interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+},
+) error {
+	tag, err := db.Exec(ctx, "UPDATE slipway.outbox_sink SET beat = beat + 1 WHERE sink = $1 AND term = $2", c.sink, c.term)
+	if err == nil && tag.RowsAffected() == 0 {
+		c.fenced()
+		return errFenced
+	}
+	return err
 }
 
 // free gives the lease back, so that a standby need not wait.
@@ -167,6 +216,11 @@ func (c *claim) free(ctx context.Context) error {
 
 // lead publishes until the lease is lost or ctx ends, and gives it back then.
 func (f *Fallback) lead(ctx context.Context, c *claim) error {
+	conn, done, err := f.own(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	group, soft := errgroup.WithContext(ctx)
 	hard, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -176,16 +230,16 @@ func (f *Fallback) lead(ctx context.Context, c *claim) error {
 	})()
 	group.Go(func() error {
 		for soft.Err() == nil {
-			if err := c.within(hard, nil); err != nil {
+			if err := c.beat(hard); err != nil {
 				return err
 			}
-			wait(soft, c.lease/3)
+			wait(soft, c.signs())
 		}
 		return nil
 	})
 	group.Go(func() error {
 		for soft.Err() == nil {
-			found, err := f.pass(soft, hard, c)
+			found, err := f.pass(soft, hard, conn, c)
 			if err != nil {
 				return quiet(soft, err)
 			}
@@ -195,7 +249,7 @@ func (f *Fallback) lead(ctx context.Context, c *claim) error {
 		}
 		return nil
 	})
-	err := group.Wait()
+	err = group.Wait()
 	if ctx.Err() != nil && err == nil {
 		err = handOver(ctx, c.free)
 	}
@@ -215,22 +269,30 @@ func (f *Fallback) rest(ctx context.Context) {
 }
 
 // readSQL compares all rows with one moment: of an aggregate whose time comes while they
-// are read, those of the later rows would be published first.
-const readSQL = `SELECT 0::bigint, o.id, o.created_at, o.aggregate_version, o.event_id, o.event_version, o.aggregate_type, o.aggregate_id,
+// are read, those of the later rows would be published first. LIMIT is a literal: with a
+// parameter the plan could be a sort of the backlog.
+func readSQL(limit int) string {
+	return fmt.Sprintf(`SELECT 0::bigint, o.id, o.created_at, o.aggregate_version, o.event_id, o.event_version, o.aggregate_type, o.aggregate_id,
     o.event_type, o.payload, o.headers, true
 FROM slipway.outbox o LEFT JOIN slipway.outbox_held h USING (aggregate_type, aggregate_id)
-WHERE h.aggregate_id IS NULL OR h.next_attempt_at <= statement_timestamp() ORDER BY o.id LIMIT $1`
+WHERE h.aggregate_id IS NULL OR h.next_attempt_at <= statement_timestamp() ORDER BY o.id LIMIT %d`, limit)
+}
 
-// pass publishes what one statement sees, batch by batch.
-func (f *Fallback) pass(soft, hard context.Context, c *claim) (found int, err error) {
+// pass publishes what one statement sees, batch by batch, once that is on the disk.
+func (f *Fallback) pass(soft, hard context.Context, conn *pgx.Conn, c *claim) (found int, err error) {
 	r := f.relay
-	rows, err := r.pool.Query(hard, readSQL, binaryFormat, passes*r.cfg.Batch)
+	rows, err := conn.Query(hard, readSQL(passes*r.cfg.Batch), binaryFormat)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox: %w", err)
 	}
 	events, err := collect(rows, nil)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox: %w", err)
+	}
+	if len(events) > 0 {
+		if err := c.beat(hard); err != nil {
+			return 0, err
+		}
 	}
 	r.m.unsent.Set(float64(len(events)))
 	held := map[aggregate]bool{} // in this pass: their later events come with the next attempt

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -177,6 +179,87 @@ func TestFallback_withoutTables(t *testing.T) {
 	require.ErrorContains(t, err, "FallbackMigrations")
 	_, err = outbox.NewFallback(pool, &sink{}, outbox.Config{Batch: -1}, nil, nil)
 	require.Error(t, err)
+}
+
+// It fails without the check: the relay runs.
+func TestFallback_refusesCachedSequence(t *testing.T) {
+	t.Parallel()
+	pool := setupFallback(t)
+	exec(t, pool, "alter sequence slipway.outbox_id_seq cache 20")
+	relay, err := outbox.NewFallback(pool, &sink{}, quick(), nil, nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = relay.Run(ctx)
+	require.ErrorIs(t, err, outbox.ErrUnsafe)
+	require.ErrorContains(t, err, "CACHE 1")
+}
+
+// The server dies while an event is published whose transaction did not wait for the disk: the event is
+// there when it is back. Without the sign of life before publishing it never happened.
+func TestFallback_noPhantoms(t *testing.T) {
+	t.Parallel()
+	server := startForgetful(t, outbox.FallbackMigrations())
+	pool := open(t, server.URL("postgres"))
+	s := &sink{}
+	killed := make(chan error, 1)
+	s.fail = func(m broker.Message) error {
+		if m.Key == "order/phantom" && len(killed) == 0 {
+			killed <- server.Kill()
+		}
+		return nil
+	}
+	cfg := quick()
+	cfg.Lease, cfg.Poll = time.Minute, time.Minute // nothing of its own comes between
+	relay, _, _ := startFallback(t, pool, s, cfg)
+	add(t, t.Context(), pool, event("safe", 1))
+	relay.Wake()
+	conn, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	require.NoError(t, err)
+	exec(t, conn, "set synchronous_commit = off")
+	eventually(t, func() bool {
+		return s.count() == 1 && rows[int](t, pool, "select count(*) from slipway.outbox")[0] == 0
+	})
+	add(t, t.Context(), conn, event("phantom", 1))
+	relay.Wake()
+	require.NoError(t, <-killed)
+	_ = conn.Close(context.Background())
+	require.NoError(t, server.Restart(t.Context()))
+	require.Equal(t, []int{1}, rows[int](t, pool, "select count(*) from slipway.outbox where aggregate_id = 'phantom'"))
+}
+
+// questions counts the statements of a pool.
+type questions struct{ n atomic.Int64 }
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (q *questions) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	q.n.Add(1)
+	return ctx
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (*questions) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Idle a replica makes five statements a second at most, active or not; a machine that is slow makes fewer.
+// With a sign of life that is a transaction of three statements, three times a lease, the active one makes eleven.
+func TestFallback_asksLittleWhenIdle(t *testing.T) {
+	t.Parallel()
+	cfg, err := pgxpool.ParseConfig(postgrestest.New(t, outbox.FallbackMigrations()))
+	require.NoError(t, err)
+	for _, name := range []string{"active", "standby"} {
+		asked := &questions{}
+		cfg := cfg.Copy()
+		cfg.MaxConns, cfg.ConnConfig.Tracer = 6, asked
+		pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		relay, _, _ := startFallback(t, pool, &sink{}, outbox.Config{Holder: name})
+		eventually(t, func() bool { return relay.Active() == (name == "active") && asked.n.Load() > 20 }, "it is past its beginning")
+		began, before := time.Now(), asked.n.Load()
+		eventually(t, func() bool { return asked.n.Load() >= before+20 })
+		most := 5*time.Since(began).Seconds() + 3 // a few may have come at the same moment
+		require.Less(t, float64(asked.n.Load()-before), most, name)
+	}
 }
 
 func atoi(t *testing.T, text string) (n int) {

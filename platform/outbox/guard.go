@@ -34,6 +34,15 @@ func register(ctx context.Context, conn *pgx.Conn, sink string, log *zap.Logger)
 	if err != nil {
 		return fmt.Errorf("register outbox sink: %w", err)
 	}
+	if err := checkSequence(ctx, conn); err != nil {
+		return err
+	}
+	return sameCluster(ctx, conn, sink, identifier)
+}
+
+// checkSequence makes sure that ids follow the order of events: a session that holds a
+// block of them gives a later event of an aggregate a smaller one.
+func checkSequence(ctx context.Context, conn *pgx.Conn) error {
 	var cache int64
 	if err := conn.QueryRow(ctx, "SELECT seqcache FROM pg_sequence WHERE seqrelid = 'slipway.outbox_id_seq'::regclass").Scan(&cache); err != nil {
 		return fmt.Errorf("check outbox sequence: %w", err)
@@ -42,7 +51,7 @@ func register(ctx context.Context, conn *pgx.Conn, sink string, log *zap.Logger)
 		return fmt.Errorf("%w: slipway.outbox_id_seq has CACHE %d, so that ids do not follow the order of events: ALTER SEQUENCE slipway.outbox_id_seq CACHE 1",
 			ErrUnsafe, cache)
 	}
-	return sameCluster(ctx, conn, sink, identifier)
+	return nil
 }
 
 // sameCluster compares the cluster with the one that the sink's snapshot is of. In

@@ -100,10 +100,10 @@ func dump(t *testing.T, server *pgserver.Server, from, to string) {
 	require.NoError(t, err, string(text))
 }
 
-// A transaction that does not wait for the disk is seen before it is safe. The relay waits: when
-// the server dies at once, no event exists of what never happened. Without the wait one does.
-func TestRelay_noPhantoms(t *testing.T) {
-	t.Parallel()
+// startForgetful starts a server that writes its log late: what does not wait for the disk is lost when it
+// is killed.
+func startForgetful(t *testing.T, tables migrate.Component) *pgserver.Server {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "outbox-")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -113,8 +113,16 @@ func TestRelay_noPhantoms(t *testing.T) {
 		t.Skip("no local server: ", err)
 	}
 	t.Cleanup(func() { _ = server.Kill() })
-	_, err = migrate.Up(t.Context(), server.URL("postgres"), outbox.Migrations())
+	_, err = migrate.Up(t.Context(), server.URL("postgres"), tables)
 	require.NoError(t, err)
+	return server
+}
+
+// A transaction that does not wait for the disk is seen before it is safe. The relay waits: when
+// the server dies at once, no event exists of what never happened. Without the wait one does.
+func TestRelay_noPhantoms(t *testing.T) {
+	t.Parallel()
+	server := startForgetful(t, outbox.Migrations())
 	pool := open(t, server.URL("postgres"))
 	s := &sink{}
 	relay, reg, _ := start(t, pool, s, quick())

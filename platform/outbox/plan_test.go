@@ -33,16 +33,7 @@ func TestReader_plans(t *testing.T) {
 	for _, sql := range strings.Split(session, ";") {
 		run(sql)
 	}
-	explain := func(sql, args string) string {
-		_, err := conn.Prepare(ctx, "planned", sql)
-		require.NoError(t, err)
-		defer func() { require.NoError(t, conn.Deallocate(ctx, "planned")) }()
-		rows, err := conn.Query(ctx, "EXPLAIN EXECUTE planned ("+args+")", pgx.QueryExecModeSimpleProtocol)
-		require.NoError(t, err)
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		return strings.Join(lines, "\n")
-	}
+	explain := func(sql, args string) string { return planOf(t, conn, sql, "("+args+")") }
 	check := func(t *testing.T) {
 		t.Helper()
 		poll := explain(pollSQL(1000), "'740', '{741,742}'")
@@ -142,6 +133,53 @@ func TestWindowTables_pollsAlike(t *testing.T) {
 		}
 	}
 	require.Greater(t, late, 20, "transactions that were running before and are over now")
+}
+
+// planOf returns the plan of a prepared statement.
+func planOf(t *testing.T, conn *pgx.Conn, sql, args string) string {
+	t.Helper()
+	_, err := conn.Prepare(t.Context(), "planned", sql)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Deallocate(t.Context(), "planned")) }()
+	rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE planned "+args, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return strings.Join(lines, "\n")
+}
+
+// The fallback reads in the order of its index and asks for each row whether it is held, whatever the planner
+// knows. Without the settings of its session, or with a parameter for LIMIT, it sorts the whole table.
+func TestFallback_plan(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), postgrestest.New(t, FallbackMigrations()))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	run := func(sql string) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	for _, setting := range fallbackSession {
+		run(setting)
+	}
+	check := func(t *testing.T) {
+		t.Helper()
+		plan := planOf(t, conn, readSQL(10_000), "")
+		require.Contains(t, plan, "Index Scan using outbox_pkey")
+		require.Contains(t, plan, "outbox_held_pkey")
+		require.NotContains(t, plan, "Sort")
+	}
+	run("ALTER TABLE slipway.outbox SET (autovacuum_enabled = off)")
+	run("ALTER TABLE slipway.outbox_held SET (autovacuum_enabled = off)")
+	t.Run("of an empty table", check)
+	run(`INSERT INTO slipway.outbox (slot, lane, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, event_version, payload, headers)
+		SELECT 0, 0, gen_random_uuid(), 'order', i::text, 1, 'order.placed', 1, '\x00', '{}' FROM generate_series(1, 50000) i`)
+	run("INSERT INTO slipway.outbox_held (aggregate_type, aggregate_id, error, attempts) SELECT 'order', i::text, 'hiccup', 1 FROM generate_series(1, 5000) i")
+	t.Run("of a large table that was never analysed", check)
+	run("ANALYZE slipway.outbox, slipway.outbox_held")
+	t.Run("of a large table that was analysed", check)
+	run("TRUNCATE slipway.outbox")
+	t.Run("of an empty table that is taken for a large one", check)
 }
 
 func TestSnapshot(t *testing.T) {

@@ -96,7 +96,7 @@ func handOver(ctx context.Context, free func(context.Context) error) error {
 // live gives signs of life until publishing has ended, and learns what operators
 // want.
 func (t *term) live(ctx context.Context) error {
-	ticker := time.NewTicker(9 * t.cfg.Lease / 20)
+	ticker := time.NewTicker(t.ledger.signs())
 	defer ticker.Stop()
 	for {
 		now, err := t.ledger.beat(ctx)

@@ -28,3 +28,6 @@ func (t *trust) renew(asked time.Duration) { t.until.Store(int64(asked + t.lease
 // a whole lease from the moment when it saw the last sign of life, which is after
 // that was asked for.
 func (t *trust) holds() bool { return t.clock() < time.Duration(t.until.Load()) }
+
+// signs is the time between two signs of life, of which there are two in a lease.
+func (t *trust) signs() time.Duration { return 9 * t.lease / 20 }
