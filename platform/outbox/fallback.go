@@ -47,10 +47,13 @@ func FallbackMigrations() migrate.Component { return component(fallbackFiles, "f
 // DELETE FROM slipway.outbox WHERE event_id = '...'.
 type Fallback struct{ relay *Relay }
 
-// NewFallback returns the relay. Of cfg it uses what is not about retention. A nil
-// logger or registerer is none.
+// fallbackConnections is how many an active Fallback has.
+const fallbackConnections = 2
+
+// NewFallback returns the relay. It takes up to two connections of the pool, and of cfg
+// what is not about retention. A nil logger or registerer is none.
 func NewFallback(pool *pgxpool.Pool, pub broker.Publisher, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Fallback, error) {
-	r, err := NewRelay(pool, pub, cfg, log, reg)
+	r, err := newRelay(pool, fallbackConnections, pub, cfg, log, reg)
 	if err != nil {
 		return nil, err
 	}

@@ -33,14 +33,28 @@ type Relay struct {
 	active atomic.Bool
 }
 
-// NewRelay returns a relay that reads from pool and publishes to pub. It needs up to
+// connections is how many an active relay has at once. Four are its own for as long as
+// it is active, so a pool with fewer than these makes it wait for ever, or the others
+// who use the pool.
+const connections = 6
+
+// NewRelay returns a relay that reads from pool and publishes to pub. It takes up to
 // six connections of the pool, directly to the server: a pooler that hands out
-// another session for each transaction breaks the fixed plans and the wake-up. A nil
-// logger or registerer is none.
+// another session for each transaction breaks the fixed plans and the wake-up. A pool
+// of fewer is an error; one that others use needs more. A nil logger or registerer is
+// none.
 func NewRelay(pool *pgxpool.Pool, pub broker.Publisher, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Relay, error) {
+	return newRelay(pool, connections, pub, cfg, log, reg)
+}
+
+// newRelay is NewRelay for a relay that takes as many connections.
+func newRelay(pool *pgxpool.Pool, takes int32, pub broker.Publisher, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Relay, error) {
 	cfg.SetDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if most := pool.Config().MaxConns; most < takes {
+		return nil, fmt.Errorf("the outbox relay takes %d connections and its pool has at most %d: raise the pool's MaxConns (pool_max_conns)", takes, most)
 	}
 	if log == nil {
 		log = zap.NewNop()

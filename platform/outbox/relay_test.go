@@ -102,6 +102,26 @@ func start(tb testing.TB, pool *pgxpool.Pool, pub broker.Publisher, cfg outbox.C
 	return relay, reg, stop
 }
 
+// Broken by: no check, with which a relay over a pool that is too small waits for its own connections.
+func TestNewRelay_refusesSmallPools(t *testing.T) {
+	t.Parallel()
+	for most, relay := range map[string]func(pool *pgxpool.Pool) error{
+		"5": func(pool *pgxpool.Pool) error {
+			_, err := outbox.NewRelay(pool, &sink{}, outbox.Config{}, nil, nil)
+			return err
+		},
+		"1": func(pool *pgxpool.Pool) error {
+			_, err := outbox.NewFallback(pool, &sink{}, outbox.Config{}, nil, nil)
+			return err
+		},
+	} {
+		pool, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/?pool_max_conns="+most)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		require.ErrorContains(t, relay(pool), "at most "+most)
+	}
+}
+
 func eventually(tb testing.TB, condition func() bool, what ...any) {
 	tb.Helper()
 	require.Eventually(tb, condition, patience, 5*time.Millisecond, what...)
