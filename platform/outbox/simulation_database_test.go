@@ -59,6 +59,7 @@ type database struct {
 	term   int64
 	free   bool
 	at     step
+	signed time.Duration // when standbys were last given something new to see
 	paused bool
 	parked map[aggregate]shelved
 }
@@ -141,6 +142,7 @@ func (db *database) crash() {
 	db.w.logf("the database crashes, %d changes are lost", len(db.log))
 	db.w.sum.databases++
 	db.epoch++
+	db.signed = db.w.now
 	for i := len(db.log) - 1; i >= 0; i-- {
 		db.log[i].undo()
 	}
@@ -194,7 +196,7 @@ func (db *database) visible(r *row, done, end snapshot) bool {
 // store commits a step without waiting for the disk.
 func (db *database) store(xid uint64, next step) {
 	old := db.at
-	db.at = next
+	db.at, db.signed = next, db.w.now
 	db.end(xid, committed)
 	db.write(xid, func() { db.at = old })
 	db.w.logf("stored: %s", next.position)

@@ -22,6 +22,8 @@ type replica struct {
 	relay  *Relay
 	offset time.Duration // of its clock
 	awake  time.Duration // when it goes on after it was stopped
+	stands bool          // by, since then without a break
+	since  time.Duration
 	tasks  []*task
 	soft   context.Context
 	cancel func()
@@ -81,7 +83,7 @@ func (r *replica) idle(d time.Duration) {
 // disconnect breaks the connections: what the process does ends.
 func (r *replica) disconnect() {
 	tasks := r.tasks
-	r.tasks, r.term, r.handed = nil, nil, nil
+	r.tasks, r.term, r.handed, r.stands = nil, nil, nil, false
 	mine := false
 	for _, t := range tasks {
 		if t == r.w.current {
@@ -104,7 +106,7 @@ func (r *replica) restart() {
 	for _, t := range r.tasks {
 		r.w.kill(t)
 	}
-	r.tasks, r.term, r.handed = nil, nil, nil
+	r.tasks, r.term, r.handed, r.stands = nil, nil, nil, false
 	r.offset, r.awake = r.w.upTo(time.Hour), 0
 	r.start()
 }
@@ -161,10 +163,12 @@ func (r *replica) persist() {
 		r.soft, r.cancel = context.WithCancel(context.Background())
 		r.cut = false
 		r.ledger = r.relay.newLedger(r, &lock{w: r.w}, func() time.Duration { return r.w.now + r.offset })
+		r.stands, r.since = true, r.w.now
 		pos, err := r.ledger.standBy(r.soft, func(_ context.Context, d time.Duration) error {
 			r.w.pause(d)
 			return nil
 		})
+		r.stands = false
 		if err == nil {
 			err = r.lead(pos)
 		}

@@ -1,6 +1,9 @@
 package outbox
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 func (r *row) String() string {
 	return fmt.Sprintf("event %d of transaction %d, version %d of %s", r.id, r.xid, r.aggregateVersion, r.aggregateID)
@@ -65,6 +68,20 @@ func (w *world) tookOver(by *replica) {
 	for _, r := range w.replicas {
 		if r != by && r.term != nil && r.ledger.holds() && !r.ended && !w.suspended && w.sum.databases == 0 {
 			w.fail("%s has taken the lease that %s believes to hold", by, r)
+		}
+	}
+}
+
+// takeover is how long a dead lease may stay with its holder when a standby looks on: until the look that sees the
+// last sign of life, for a lease, and until the look after that. Two looks are a quarter of a lease apart, and the
+// questions to the database take some milliseconds.
+const takeover = lease + 2*lease/4 + 50*time.Millisecond
+
+// standsBy says that no standby leaves a dead lease alone.
+func (w *world) standsBy() {
+	for _, r := range w.replicas {
+		if began := max(w.db.signed, r.since, r.awake); r.stands && w.now-began > takeover {
+			w.fail("%s stands by for %s, and there is no sign of life", r, w.now-began)
 		}
 	}
 }

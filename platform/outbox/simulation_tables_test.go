@@ -119,7 +119,7 @@ func (r *replica) take(_ context.Context, seen sighting) (t taken, ok bool, err 
 		}
 		xid := db.begin()
 		db.term++
-		db.free = false
+		db.free, db.signed = false, r.w.now
 		db.end(xid, committed)
 		db.write(xid, func() {})
 		db.flush()
@@ -206,7 +206,7 @@ func (r *replica) fold(context.Context) (bool, error) { return false, nil }
 func (r *replica) free(_ context.Context, term int64) error {
 	return r.write(func(db *database) error {
 		if db.term == term {
-			db.free = true
+			db.free, db.signed = true, r.w.now
 			db.write(0, func() { db.free = false })
 		}
 		return nil

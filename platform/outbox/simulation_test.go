@@ -35,7 +35,7 @@ type witnessed struct {
 // nothing or stores late, and operators. Windows, lease, trust, publishing and parking are the relay's own;
 // database, broker, clocks and the loops around are simulated. The rules are in simulation_rules_test.go:
 // nothing lost, nothing that never happened, order, repetitions within what was in hand, one replica that
-// believes, and positions that only go forward. A schedule is its seed: -outbox.seed=N replays it with a
+// believes, no dead lease that a standby leaves alone, and positions that only go forward. A schedule is its seed: -outbox.seed=N replays it with a
 // trace. Rotation and replay are not in it.
 //
 // The simulation can fail. It was run against each of these relays, and found all of them out:
@@ -44,8 +44,10 @@ type witnessed struct {
 //   - events of late transactions are forgotten, or read after the ranges; a window's end is one id short
 //   - windows, batches of late events or ranges are not sorted; a range is skipped, or taken for read after
 //     its first batch; reading ahead goes on after its target
-//   - a standby counts from its first look, or waits for half a lease; the lease is renewed from the answer
-//     on, by a beat or by a position; a stale write has an effect, or is not taken for the end of the term
+//   - a standby counts from its first look, or from each; it waits for half a lease, or for two; it looks once in
+//     a lease, or takes only what was given back
+//   - the lease is renewed from the answer on, by a beat or by a position; a stale write has an effect, or is not
+//     taken for the end of the term
 //   - a relay publishes, or redrives, without asking whether it has the lease, or settles what it could not
 //     publish when it has not
 //   - a sign of life stores an old position; a position is stored before its events are published, when the

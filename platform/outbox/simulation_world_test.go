@@ -122,6 +122,7 @@ func (w *world) run(done func() bool) {
 			}
 		}
 		w.now = max(w.now, next.at)
+		w.standsBy()
 		if w.steps++; w.steps > endAfter {
 			w.fail("it does not end")
 		}
