@@ -2,9 +2,10 @@
 // that it starts and removes: how fast a backlog drains (B1), how long an event takes
 // to its consumer (B2), what it costs the producer (B3), what a long transaction does
 // to it (B4), whether events get lost or out of order (B5), how fast they go into
-// JetStream (B6), and what an event costs in statements and log (B12).
+// JetStream (B6), what an event costs in statements and log (B12), and whether an
+// inbox stays as fast when it remembers much (B13).
 //
-//	go run ./outbox               # from the folder bench: all of them, about an hour and a half
+//	go run ./outbox               # from the folder bench: all of them, about two hours
 //	go run ./outbox B1 B5         # some
 //	go run ./outbox -quick        # all of them, small, in a few minutes: for a look, not for figures
 //

@@ -172,6 +172,21 @@ func TestPinnedLine(t *testing.T) {
 		pinnedLine([]pinned{p}, time.Minute).String())
 }
 
+func TestInboxLine(t *testing.T) {
+	t.Parallel()
+	small := &memory{rows: 10, rates: []float64{100, 50}, freshP50: []float64{1, 2}, freshP99: []float64{4, 8}, dupeP99: []float64{3, 3}}
+	large := &memory{rows: 500, rates: []float64{90, 45}, freshP50: []float64{1, 2}, freshP99: []float64{5, 10}, dupeP99: []float64{3, 6}}
+	d := dropped{
+		partitions: 2, rows: 62, longest: 20 * time.Millisecond,
+		during: []time.Duration{7 * time.Millisecond}, beside: []time.Duration{5 * time.Millisecond},
+	}
+	require.Equal(t, "B13 small_rows=10 small_transactions_s=75 small_new_p50_ms=1.500 small_new_p99_ms=6.000 small_known_p99_ms=3.000"+
+		" large_rows=500 large_transactions_s=68 large_new_p50_ms=1.500 large_new_p99_ms=7.500 large_known_p99_ms=4.500"+
+		" rate_ratio=0.900 new_p50_ratio=1.000 new_p99_ratio=1.250 known_p99_ratio=1.500"+
+		" dropped=2 dropped_rows=62 dropped_longest_ms=20.0 dropped_calls=1 dropped_during_p99_ms=7.000 dropped_beside_p99_ms=5.000 runs=2",
+		inboxLine(small, large, d, 2).String())
+}
+
 func TestShareOf(t *testing.T) {
 	t.Parallel()
 	one := shareOf(lab.Reading{Statements: 400, WAL: 70_000}, 100)

@@ -21,6 +21,7 @@ type options struct {
 	ids          []string
 	events       int
 	runs         int
+	rows         int
 	transactions int
 	duration     time.Duration
 	hold         time.Duration
@@ -46,6 +47,7 @@ func benchmarks() []benchmark {
 		{"B5", "order and losses while relays are killed", 60 * time.Minute, runFuzz},
 		{"B6", "publish to JetStream", 20 * time.Minute, runPublish},
 		{"B12", "statements and bytes of log for an event", 20 * time.Minute, runCosts},
+		{"B13", "an inbox that remembers much", 90 * time.Minute, runInbox},
 	}
 }
 
@@ -61,6 +63,7 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("outbox", flag.ContinueOnError)
 	flags.IntVar(&o.events, "events", 0, "events of B1 and B6; 0 means 300000, above 1000000 B1 only shows what they cost Slipway")
 	flags.IntVar(&o.runs, "runs", 0, "runs of each side, interleaved; 0 means 3")
+	flags.IntVar(&o.rows, "rows", 0, "ids that the inbox of B13 remembers, against a fiftieth of them; 0 means 50000000")
 	flags.IntVar(&o.transactions, "transactions", 0, "transactions of B5 for Slipway, a tenth for each peer; 0 means 1000000")
 	flags.DurationVar(&o.duration, "duration", 0, "how long B2 runs for each side; 0 means 30s")
 	flags.DurationVar(&o.hold, "hold", 0, "how long B4 holds a transaction open for each side; 0 means 5m")
@@ -75,7 +78,7 @@ func parse(args []string) (options, error) {
 			o.ids, args = append(o.ids, strings.ToUpper(args[0])), args[1:]
 		}
 	}
-	if min(o.events, o.runs, o.transactions) < 0 || o.duration < 0 || o.hold < 0 {
+	if min(o.events, o.runs, o.rows, o.transactions) < 0 || o.duration < 0 || o.hold < 0 {
 		return o, errors.New("flags must not be negative")
 	}
 	return o, o.known()
