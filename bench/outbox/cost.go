@@ -59,6 +59,19 @@ func runCosts(ctx context.Context, b *bench) (err error) {
 		all = append(all, c)
 	}
 	b.print(costLine(all))
+	return b.verdict(judgeCosts(all))
+}
+
+// idleStatements is how many a replica without events may make in a second.
+const idleStatements = 5
+
+// judgeCosts returns how Slipway breaks its promise.
+func judgeCosts(all []cost) error {
+	for _, c := range all {
+		if c.name == "ours" && max(c.idle, c.standby) > idleStatements {
+			return fmt.Errorf("ours: %.1f statements a second idle and %.1f standing by, at most %d were promised", c.idle, c.standby, idleStatements)
+		}
+	}
 	return nil
 }
 

@@ -48,7 +48,7 @@ func contenders(systems ...system.System) []*contender {
 func stocks(n int) []*stock {
 	return []*stock{
 		{rows: n, contenders: contenders(system.Slipway(outbox.Config{}), system.Slipway(outbox.Config{Batch: 4000}))},
-		{rows: n, contenders: contenders(system.Claim(100), system.Claim(1000), system.Claim(5000))},
+		{rows: n, contenders: contenders(system.Claim(1000), system.Claim(5000), system.Claim(10_000))},
 		{rows: n, contenders: contenders(
 			system.WatermillQueue(system.WatermillOptions{Batch: 100}), system.WatermillQueue(system.WatermillOptions{Batch: 1000}))},
 		{rows: n, contenders: contenders(
@@ -79,8 +79,9 @@ func runDrain(ctx context.Context, b *bench) error {
 			}
 		}
 	}
-	b.print(drainLine(all, runs))
-	var errs []error
+	r := compare(all)
+	b.print(drainLine(all, r, runs))
+	errs := []error{b.verdict(r.judge())}
 	for _, s := range all {
 		errs = append(errs, s.database.Drop(ctx))
 	}
@@ -158,36 +159,64 @@ func drain(ctx context.Context, sys system.System, url string, n int) (drained, 
 	return d, errors.Join(early, relay.stop())
 }
 
-// drainLine compares the fastest peer at its best batch size with ours at its best.
-// Ratios are those of the runs, paired.
-func drainLine(all []*stock, runs int) *figure.Line {
+// drainRatios compares ours at its best with others. Ratios are those of the runs,
+// paired.
+type drainRatios struct {
+	ours, best      *contender
+	toBest, toUsual float64 // the fastest peer, and watermill-sql as it comes
+}
+
+// usualPeer is watermill-sql with its defaults.
+const usualPeer = "watermill_100"
+
+func compare(all []*stock) (r drainRatios) {
 	fastest := func(all []*contender) *contender {
 		return slices.MaxFunc(all, func(a, b *contender) int {
 			return cmp.Compare(figure.Median(a.rates), figure.Median(b.rates))
 		})
 	}
-	ours := fastest(all[0].contenders)
+	r.ours = fastest(all[0].contenders)
 	var peers []*contender
 	for _, s := range all[1:] {
 		if !s.reference {
 			peers = append(peers, s.contenders...)
 		}
 	}
-	best := fastest(peers)
-	line := figure.NewLine("B1").Rate("ours", figure.Median(ours.rates)).Text("ours_name", ours.Name()).
-		Rate("best_peer", figure.Median(best.rates)).Text("peer_name", best.Name()).
-		Ratio("ratio", figure.PairedRatio(ours.rates, best.rates)).
-		Ratio("spread", figure.Spread(ours.rates)).Ratio("best_peer_spread", figure.Spread(best.rates)).
+	r.best = fastest(peers)
+	r.toBest = figure.PairedRatio(r.ours.rates, r.best.rates)
+	for _, c := range peers {
+		if c.Name() == usualPeer {
+			r.toUsual = figure.PairedRatio(r.ours.rates, c.rates)
+		}
+	}
+	return r
+}
+
+// judge returns how Slipway breaks its promise.
+func (r drainRatios) judge() error {
+	var errs []error
+	for _, promise := range []struct {
+		name         string
+		ratio, least float64
+	}{{r.best.Name(), r.toBest, 3}, {usualPeer, r.toUsual, 60}} {
+		if promise.ratio < promise.least {
+			errs = append(errs, fmt.Errorf("ours: %.2f times %s, at least %g were promised", promise.ratio, promise.name, promise.least))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func drainLine(all []*stock, r drainRatios, runs int) *figure.Line {
+	line := figure.NewLine("B1").Rate("ours", figure.Median(r.ours.rates)).Text("ours_name", r.ours.Name()).
+		Rate("best_peer", figure.Median(r.best.rates)).Text("peer_name", r.best.Name()).Ratio("ratio", r.toBest).
+		Ratio("spread", figure.Spread(r.ours.rates)).Ratio("best_peer_spread", figure.Spread(r.best.rates)).
 		Int("runs", runs).Int("events", all[0].rows).Rate("ours_default", figure.Median(all[0].contenders[0].rates))
 	for _, s := range all[1:] {
 		for _, c := range s.contenders {
 			line.Rate(c.Name(), figure.Median(c.rates)).Int(c.Name()+"_rows", c.rows)
-			if c.Name() == "watermill_100" {
-				line.Ratio("ratio_watermill_default", figure.PairedRatio(ours.rates, c.rates))
-			}
 		}
 	}
-	return line
+	return line.Ratio("ratio_watermill_default", r.toUsual)
 }
 
 // drainLong shows whether an event of a long backlog costs more than one of a short

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -83,8 +84,35 @@ func TestDrainLine(t *testing.T) {
 	require.Equal(t, "B1 ours=600 ours_name=ours_4000 best_peer=200 peer_name=claim_1000 ratio=3.000 spread=0.600 best_peer_spread=0.600 runs=3 events=10"+
 		" ours_default=400"+
 		" claim_100=60 claim_100_rows=10 claim_1000=200 claim_1000_rows=10"+
-		" watermill_100=6 watermill_100_rows=10 ratio_watermill_default=100.000 river=900 river_rows=10",
-		drainLine(all, 3).String(), "the reference is no peer, and a slow run is slow for both")
+		" watermill_100=6 watermill_100_rows=10 river=900 river_rows=10 ratio_watermill_default=100.000",
+		drainLine(all, compare(all), 3).String(), "the reference is no peer, and a slow run is slow for both")
+	require.NoError(t, compare(all).judge(), "three times is what was promised")
+	all[0].contenders = all[0].contenders[:1]
+	require.EqualError(t, compare(all).judge(), "ours: 2.00 times claim_1000, at least 3 were promised")
+	all[2].contenders[0].rates = []float64{10, 5, 11}
+	require.ErrorContains(t, compare(all).judge(), "ours: 40.00 times watermill_100, at least 60 were promised")
+}
+
+func TestJudgePinned(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, judgePinned([]pinned{{name: "ours", deadOther: 2}, {name: "claim_1000", deadEvents: 7, missing: 1}}))
+	for _, broken := range []pinned{{name: "ours", deadEvents: 1}, {name: "ours", deadOther: 5000}, {name: "ours", missing: 1}} {
+		require.ErrorContains(t, judgePinned([]pinned{broken}), "ours, idle")
+	}
+}
+
+func TestJudgeCosts(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, judgeCosts([]cost{{name: "ours", idle: 4.2, standby: 5}, {name: "river", idle: 40}}))
+	require.ErrorContains(t, judgeCosts([]cost{{name: "ours", idle: 11}}), "11.0 statements")
+	require.ErrorContains(t, judgeCosts([]cost{{name: "ours", standby: 6}}), "6.0 standing by")
+}
+
+func TestBench_verdict(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("a promise")
+	require.Equal(t, broken, (&bench{}).verdict(broken))
+	require.NoError(t, (&bench{options: options{quick: true}}).verdict(broken))
 }
 
 func TestJudge(t *testing.T) {

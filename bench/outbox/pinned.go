@@ -68,7 +68,23 @@ func runPinned(ctx context.Context, b *bench) error {
 		}
 	}
 	b.print(pinnedLine(all, hold))
-	return nil
+	return b.verdict(judgePinned(all))
+}
+
+// bookkeeping is how many dead rows a relay may leave beside those of events: its lease
+// changes hands, its steps are folded.
+const bookkeeping = 100
+
+// judgePinned returns how Slipway breaks its promise: it leaves nothing for vacuum, and
+// nothing waits for the transaction.
+func judgePinned(all []pinned) error {
+	var errs []error
+	for _, p := range all {
+		if p.name == "ours" && (p.deadEvents > 0 || p.deadOther > bookkeeping || p.missing > 0) {
+			errs = append(errs, fmt.Errorf("ours, idle %s: %d dead events, %d other dead rows, %d events not published", p.holder, p.deadEvents, p.deadOther, p.missing))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // pin measures a system in a database of its own.

@@ -148,5 +148,14 @@ func (b *bench) all(ctx context.Context) error {
 // print writes the result of a benchmark.
 func (b *bench) print(l *figure.Line) { fmt.Println(l) }
 
+// verdict is that of a benchmark. A quick run is too short for one, and only says it.
+func (b *bench) verdict(broken error) error {
+	if broken == nil || !b.quick {
+		return broken
+	}
+	logf("  not judged in a quick run: %v", broken)
+	return nil
+}
+
 // logf tells a reader what is going on.
 func logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
