@@ -43,6 +43,8 @@ func (p *poison) fail(payload string) error {
 
 var errPermanent = inbox.Permanent(errors.New("not like this"))
 
+// What repeating does not mend becomes a dead letter at once. With one of the codes left out of those the message is
+// handed over again.
 func TestConsumer_permanent(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{

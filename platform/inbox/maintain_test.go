@@ -25,6 +25,8 @@ func days(from, to int) []string {
 	return all
 }
 
+// There is a partition for each day that somebody remembers and for two to come. With a horizon that knows only the
+// retention of who asks, the days of a consumer that keeps ids for longer are gone.
 func TestMaintain_partitions(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
@@ -92,6 +94,9 @@ func TestMaintain_longTransaction(t *testing.T) {
 	require.Equal(t, days(-1, 2), rows[string](t, pool, partitions))
 }
 
+// What is not dropped with its day goes by age, row by row, all of it in one call. With one batch a call, with dead
+// letters that go by their first attempt, or without a look at the age of what lies in the future, it is not what is
+// left here.
 func TestMaintain_trim(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

@@ -34,6 +34,7 @@ func refuses(t *testing.T, pool *pgxpool.Pool) error {
 	return err
 }
 
+// Without the check the relay runs.
 func TestRelay_refusesCachedSequence(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
@@ -195,7 +196,8 @@ func TestRelay_rotates(t *testing.T) {
 	require.Less(t, rows[int64](t, pool, "select count(*) from slipway.outbox")[0], version+1, "old events are gone")
 }
 
-// A sink that is behind keeps everything, and one that nobody uses can be removed.
+// A sink that is behind keeps everything, and one that nobody uses can be removed. With a rotation that asks for the
+// sink of its own relay only the event is gone.
 func TestRelay_rotationWaitsForEverySink(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

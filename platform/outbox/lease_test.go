@@ -165,7 +165,8 @@ func skew(t *testing.T, pool *pgxpool.Pool) (other *pgxpool.Pool, set func(ahead
 
 // Clocks of replicas and of the database that are hours apart, and jump, change no lease and no
 // order: no instant of one clock is ever compared with that of another. Here clock_timestamp() is
-// a function that is ahead or behind by what a table says.
+// a function that is ahead or behind by what a table says. With a standby that takes the lease when the
+// last publication is seconds ago by its own clock, the lease changes hands.
 func TestRelay_skewedClocks(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)
@@ -183,11 +184,23 @@ func TestRelay_skewedClocks(t *testing.T) {
 		add(t, t.Context(), other, event("a", int64(i+1)))
 		ahead.Wake()
 		eventually(t, func() bool { return s.count() == i+1 })
+		looked(t, pool)
+		looked(t, pool) // the position has been stored by then
 	}
 	require.True(t, ahead.Active())
 	require.False(t, standby.Active(), "the lease never changed hands")
 	require.Equal(t, []int64{1}, rows[int64](t, pool, "select term from slipway.outbox_sink"))
 	require.Equal(t, []string{"1", "2", "3", "4", "5"}, s.versions("order/a"))
+}
+
+// looked waits until a standby has looked at the lease once more.
+func looked(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	began := rows[time.Time](t, pool, "select clock_timestamp()")[0]
+	eventually(t, func() bool {
+		return rows[int](t, pool, `select count(*) from pg_stat_activity where datname = current_database() and state = 'idle'
+			and query like 'SELECT term, beat, holder IS NULL%' and query_start > $1`, began)[0] > 0
+	})
 }
 
 // Commits wake the active relay through a standby with one notification for many of them, from
@@ -230,6 +243,8 @@ func TestRelay_wakesAcrossReplicas(t *testing.T) {
 	require.Zero(t, rows[int](t, pool, "select count(*) from pg_replication_slots where database = current_database()")[0], "no slot that could fill the disk")
 }
 
+// A backlog is published in batches, in order. With ranges that are handed on whole the broker gets sixteen batches at
+// once.
 func TestRelay_backlogInPieces(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

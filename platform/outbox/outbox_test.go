@@ -132,6 +132,8 @@ func TestAdd(t *testing.T) {
 	})
 }
 
+// With an Add that commits an event exists without its transaction; with a sequence that hands out blocks the later
+// of two transactions gets the smaller id.
 func TestAdd_transaction(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

@@ -166,7 +166,8 @@ func TestRelay_triesAgainByItself(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3", "4"}, s.versions("order/odd"))
 }
 
-// A broker that is away parks nothing, whatever it takes. Business goes on.
+// A broker that is away parks nothing, whatever it takes. Business goes on. With ErrUnavailable taken for any other
+// error the events are parked and no longer counted as a backlog.
 func TestRelay_waitsForTheBroker(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

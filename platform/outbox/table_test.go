@@ -120,7 +120,8 @@ func uncovered(t *testing.T, tx pgx.Tx, child, snapshot string) int {
 }
 
 // The writer's snapshot is older than the rotation, its xid is younger: the xid
-// that the rotation recorded says nothing about it, the lock and the look do.
+// that the rotation recorded says nothing about it, the lock and the look do. With
+// rows that carry the xmin of their snapshot as their xid the look does not find it.
 func TestTable_lateWriter(t *testing.T) {
 	t.Parallel()
 	pool := setup(t)

@@ -228,6 +228,8 @@ func (s *scene) all(t *testing.T, n int) {
 	}, patience, 5*time.Millisecond)
 }
 
+// What one process has in hand another one gets, in order, however the first one goes. How the subscriber was broken
+// is said at each way to go.
 func TestSubscriber_Subscribe_takeover(t *testing.T) {
 	t.Parallel()
 
