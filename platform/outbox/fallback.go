@@ -219,11 +219,6 @@ func (c *claim) free(ctx context.Context) error {
 
 // lead publishes until the lease is lost or ctx ends, and gives it back then.
 func (f *Fallback) lead(ctx context.Context, c *claim) error {
-	conn, done, err := f.own(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
 	group, soft := errgroup.WithContext(ctx)
 	hard, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -241,6 +236,11 @@ func (f *Fallback) lead(ctx context.Context, c *claim) error {
 		return nil
 	})
 	group.Go(func() error {
+		conn, done, err := f.own(soft)
+		if err != nil {
+			return quiet(soft, err)
+		}
+		defer done()
 		for soft.Err() == nil {
 			found, err := f.pass(soft, hard, conn, c)
 			if err != nil {
@@ -252,7 +252,7 @@ func (f *Fallback) lead(ctx context.Context, c *claim) error {
 		}
 		return nil
 	})
-	err = group.Wait()
+	err := group.Wait()
 	if ctx.Err() != nil && err == nil {
 		err = handOver(ctx, c.free)
 	}

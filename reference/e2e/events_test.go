@@ -204,7 +204,8 @@ func TestEvents_travel(t *testing.T) {
 }
 
 // TestEvents_surviveReplicas kills the replica that publishes, again and again, with -9. The other
-// takes over; nothing is lost, and duplicates stay behind the inbox.
+// takes over; nothing is lost, and duplicates stay behind the inbox. With a standby that takes only a lease which was
+// given back no event flows again.
 func TestEvents_surviveReplicas(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -245,7 +246,8 @@ func activeOf(t *testing.T, db *pgxpool.Pool, replicas []*service) (active int) 
 
 // TestEvents_surviveBroker kills the broker with -9, leaves it away, and at last deletes all that it
 // has stored. Orders go on all the time. What the broker had and lost is published again by a
-// replay, and every consumer ends with each effect once.
+// replay, and every consumer ends with each effect once. With a publisher that declares its stream only once the events
+// wait for ever.
 func TestEvents_surviveBroker(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
