@@ -232,7 +232,7 @@ func TestPublisher_Publish_stopped(t *testing.T) {
 			if n == 3 {
 				go once.Do(func() { defer close(stopped); h.stop() })
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // less than the publisher waits by itself
 			err := p.Publish(ctx, batch)
 			require.NoError(t, ctx.Err())
 			cancel()
