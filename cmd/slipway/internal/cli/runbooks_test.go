@@ -21,6 +21,8 @@ var (
 	inText = regexp.MustCompile("`(slipway [^`]+)`")
 	// words of a command line: in quotation marks, or up to the next space.
 	words = regexp.MustCompile(`"[^"]*"|'[^']*'|[^\s"']+`)
+	// variable is one of the shell, whose value may be a number.
+	variable = regexp.MustCompile(`^\$\w+$`)
 )
 
 // runbookCommands finds every call of slipway.
@@ -43,7 +45,7 @@ func runbookCommands(text string) []string {
 func understood(line string) error {
 	var args []string
 	for _, w := range words.FindAllString(line, -1)[1:] {
-		args = append(args, strings.Trim(w, `"'`))
+		args = append(args, variable.ReplaceAllString(strings.Trim(w, `"'`), "1"))
 	}
 	a := &app{program: "slipway", console: console.New(nil, io.Discard, io.Discard, nil)}
 	cmd, rest, err := a.root().Find(args)

@@ -205,13 +205,15 @@ func orphaned(service string) fault {
 			return nil, err
 		}
 		defer func() { _ = conn.Close(ctx) }()
-		tag, err := conn.Exec(ctx, `WITH newer AS (
+		about := &s.about[len(s.about)-1]
+		err = conn.QueryRow(ctx, `WITH newer AS (
 				INSERT INTO slipway.saga_definition (name, version, stuck_after, shape, plan)
 				SELECT name, version + 1000, stuck_after, shape, plan FROM slipway.saga_definition ORDER BY id LIMIT 1
-				ON CONFLICT (name, version) DO UPDATE SET updated_at = clock_timestamp() RETURNING id)
-			INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at)
-			SELECT gen_random_uuid(), id, '{}', '{}', now(), now(), now() - interval '2 minutes' FROM newer`)
-		if err == nil && tag.RowsAffected() != 1 {
+				ON CONFLICT (name, version) DO UPDATE SET updated_at = clock_timestamp() RETURNING id, name, version),
+			started AS (INSERT INTO slipway.saga (id, definition, data, headers, created_at, updated_at, next_run_at)
+			SELECT gen_random_uuid(), id, '{}', '{}', now(), now(), now() - interval '2 minutes' FROM newer)
+			SELECT name, version FROM newer`).Scan(&about.saga, &about.version)
+		if errors.Is(err, pgx.ErrNoRows) {
 			err = errors.New("no saga is defined")
 		}
 		if err != nil {

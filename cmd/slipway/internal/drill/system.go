@@ -42,6 +42,8 @@ type subject struct {
 	database string // of the service; empty for anything else
 	pid      int
 	poison   string // the payload of the message that becomes a dead letter; empty without
+	saga     string // the definition that nobody runs, and its version; empty without
+	version  int
 }
 
 // startPorts is where free ports are searched for: far from those of slipway dev.
@@ -271,6 +273,7 @@ func (s *System) shFor(ctx context.Context, about subject, script string) error 
 	cmd.Env = slices.Concat(s.environ, []string{
 		"PATH=" + bin + ":" + devenv.Lookup(s.environ, "PATH"), "DATABASE_URL=" + about.database,
 		"PROMETHEUS_URL=" + s.metrics.url, "SERVICE_PID=" + strconv.Itoa(about.pid), "DEAD_LETTER=" + letter,
+		"SAGA=" + about.saga, "SAGA_VERSION=" + strconv.Itoa(about.version),
 	})
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("commands of the runbook: %w\n%s", err, strings.TrimSpace(string(out)))
