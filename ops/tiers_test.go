@@ -122,6 +122,7 @@ func free(t *testing.T) string {
 type client struct{ coltracepb.TraceServiceClient }
 
 func (c collector) client(t *testing.T) client {
+	t.Helper()
 	return client{coltracepb.NewTraceServiceClient(connect(t, c.otlp))}
 }
 

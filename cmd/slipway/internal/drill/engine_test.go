@@ -181,8 +181,10 @@ func TestEngine_whatFailsADrill(t *testing.T) {
 		"two fire": {func(w *world, _ *engine, d *Drill) {
 			d.Alerts, w.fires = append(d.Alerts, of("order", "OutboxStalled")...), append(w.fires, "OutboxStalled")
 		}, ""},
-		"it is of another service": {func(w *world, _ *engine, _ *Drill) { w.fires = []string{"SagaStuck/payment"} },
-			"do not fire and reach the pager within 2m0s: there are [SagaStuck{service=payment}]"},
+		"it is of another service": {
+			func(w *world, _ *engine, _ *Drill) { w.fires = []string{"SagaStuck/payment"} },
+			"do not fire and reach the pager within 2m0s: there are [SagaStuck{service=payment}]",
+		},
 		"another service has it too": {func(w *world, _ *engine, _ *Drill) { w.fires = append(w.fires, "SagaStuck/payment") }, "SagaStuck{service=payment} fired, which is not declared"},
 		"only the other service is told": {func(w *world, _ *engine, d *Drill) {
 			w.fires, w.delivered, d.Also = append(w.fires, "SagaStuck/payment"), []string{"SagaStuck/payment"}, named("SagaStuck")

@@ -132,12 +132,12 @@ func operands(expr, operator string) (parts []string) {
 // waited for was the same at every time scale.
 func TestDrills_waitLongEnough(t *testing.T) {
 	t.Parallel()
-	real := readOps(t, 1)
+	asIs := readOps(t, 1)
 	for alert, want := range map[string]time.Duration{
 		"HighErrorRate": 5 * time.Minute, "RelayFenced": 10 * time.Minute, "PlaceOrderBurnRateSlow": 30 * time.Minute,
 		"PlaceOrderBurnRateTicket": 6 * time.Hour, "ServiceAbsent": 0, "DeadLettersGrowing": 0, "DependencyDown": 0,
 	} {
-		require.Equal(t, want, real.window(t, real.rules[alert].Expr), "the window of %s", alert)
+		require.Equal(t, want, asIs.window(t, asIs.rules[alert].Expr), "the window of %s", alert)
 	}
 	for _, scale := range []float64{1, 6, quick} {
 		o, c := readOps(t, scale), Config{TimeScale: scale}
