@@ -26,16 +26,24 @@ type Outcome struct {
 	Failed  string
 }
 
-// String is the line for standard output.
+// String is the line for standard output: the alert, what became of it, and the labels that
+// tell it from others of its name.
 func (o Outcome) String() string {
+	about := strings.Trim(strings.TrimPrefix(o.Alert.String(), o.Alert.Name), "{}")
+	why := func(text string) string {
+		if about != "" {
+			text = about + ": " + text
+		}
+		return strings.ReplaceAll(text, "\n", "; ")
+	}
 	seconds := func(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 	switch {
 	case o.Skipped != "":
-		return fmt.Sprintf("drill %s skipped: %s", o.Alert, o.Skipped)
+		return fmt.Sprintf("drill %s skipped: %s", o.Alert.Name, why(o.Skipped))
 	case o.Failed != "":
-		return fmt.Sprintf("drill %s FAILED: %s", o.Alert, strings.ReplaceAll(o.Failed, "\n", "; "))
+		return fmt.Sprintf("drill %s FAILED: %s", o.Alert.Name, why(o.Failed))
 	}
-	return fmt.Sprintf("drill %s fired=%s delivered=%s resolved=%s ok", o.Alert, seconds(o.Fired), seconds(o.Delivered), seconds(o.Resolved))
+	return strings.TrimSpace(fmt.Sprintf("drill %s fired=%s delivered=%s resolved=%s ok %s", o.Alert.Name, seconds(o.Fired), seconds(o.Delivered), seconds(o.Resolved), about))
 }
 
 // shows tells whether an alert is among the evidence.
