@@ -88,11 +88,13 @@ const (
 	// the database took for it: with a million sagas a look at all of them is not for nothing.
 	statsAge  = 5 * time.Second
 	statsCost = 50
-	// statsOld is for how long an answer is good enough at most, and how long the database may
-	// take for one.
-	statsOld = 20 * time.Second
-	// statsKept is for how long an answer is shown while there is no better one.
-	statsKept = 30 * time.Second
+	// statsOld is for how long an answer is good enough at most.
+	statsOld = time.Minute
+	// statsTimeout is how long the database may take for one.
+	statsTimeout = 20 * time.Second
+	// statsKept is for how long an answer that is not good enough is shown while there is no
+	// better one.
+	statsKept = 25 * time.Second
 	// statsPatience is how long a scrape waits for an answer. A database that hangs must not
 	// take all other metrics away with it.
 	statsPatience = 500 * time.Millisecond
@@ -128,7 +130,7 @@ func (s *stats) Collect(ch chan<- prometheus.Metric) {
 	if time.Since(s.at) > s.good {
 		s.refresh()
 	}
-	if time.Since(s.at) > statsKept {
+	if time.Since(s.at) > s.good+statsKept {
 		return
 	}
 	for _, name := range s.names() {
@@ -154,7 +156,7 @@ func (s *stats) refresh() {
 		done := make(chan struct{})
 		s.pending = done
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), statsOld)
+			ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
 			defer cancel()
 			asked := time.Now()
 			latest, err := s.read(ctx)
