@@ -156,7 +156,7 @@ func (c *course) measure(ctx context.Context, s *shop, j *journeys, n int, lengt
 	c.due99 = append(c.due99, figure.Percentile(due, 99))
 
 	before, begin := j.arrivals.Load(), time.Now()
-	if _, _, err := s.measure(ctx, paceClients, length/4); err != nil {
+	if _, err := s.measure(ctx, paceClients, length/4); err != nil {
 		return err
 	}
 	c.sustained = append(c.sustained, float64(j.arrivals.Load()-before)/time.Since(begin).Seconds())

@@ -16,7 +16,8 @@ import (
 )
 
 // producer is a way to write the events of business transactions. rates are its
-// transactions a second, by the number of clients, one a turn.
+// transactions a second, by the number of clients, one a turn; cpu are the microseconds
+// that one of them took of all CPUs.
 type producer struct {
 	name   string
 	system system.System // nil changes the business row only
@@ -25,11 +26,13 @@ type producer struct {
 
 	database *lab.Database
 	rates    map[int][]float64
+	cpu      map[int][]float64
 	lag      int // the most events that a relay was behind at the end of a round
 }
 
 // producers begin with the two that are compared most: they take two turns in each
-// round, A B B A, so that neither gains from when a checkpoint was.
+// round, A B B A and then B A A B, so that neither gains from when a checkpoint was. The
+// others take a turn in every third round.
 // Only Slipway's relay runs: those of the peers could only slow them down.
 func producers() []*producer {
 	return []*producer{
@@ -45,7 +48,7 @@ func producers() []*producer {
 
 func runProducers(ctx context.Context, b *bench) error {
 	rounds := 3 * pick(b.options, b.runs, 4, 1)
-	length := pick(b.options, 0, 3*time.Second, time.Second)
+	length := pick(b.options, 0, 4*time.Second, time.Second)
 	clients := []int{16, 64}
 	all := producers()
 	for _, p := range all {
@@ -53,8 +56,13 @@ func runProducers(ctx context.Context, b *bench) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	turns := slices.Concat(all[:2], []*producer{all[1], all[0]}, all[2:])
+	first, second, others := all[0], all[1], all[2:]
 	for round := range rounds {
+		turns := []*producer{first, second, second, first}
+		first, second = second, first
+		if round%3 == 0 {
+			turns = append(turns, others...)
+		}
 		for _, n := range clients {
 			if err := b.server.Checkpoint(ctx); err != nil {
 				return err
@@ -66,7 +74,7 @@ func runProducers(ctx context.Context, b *bench) error {
 			}
 			logf("  round %d of %d, %d clients:%s", round+1, rounds, n, lastRates(all, n))
 		}
-		slices.Reverse(turns)
+		slices.Reverse(others)
 	}
 	b.print(producerLine(producersByName(all), clients, rounds))
 	var errs []error
@@ -89,7 +97,7 @@ func (p *producer) prepare(ctx context.Context, server *lab.Server) error {
 	if err != nil {
 		return err
 	}
-	p.database, p.rates = db, make(map[int][]float64)
+	p.database, p.rates, p.cpu = db, make(map[int][]float64), make(map[int][]float64)
 	return furnish(ctx, db, p.system)
 }
 
@@ -102,10 +110,11 @@ func (p *producer) round(ctx context.Context, clients int, length time.Duration)
 		if err != nil {
 			return err
 		}
-		rate, lag, err := s.measure(ctx, clients, length)
-		p.rates[clients] = append(p.rates[clients], rate)
+		w, err := s.measure(ctx, clients, length)
+		p.rates[clients] = append(p.rates[clients], w.rate)
+		p.cpu[clients] = append(p.cpu[clients], float64(w.cpu.Microseconds()))
 		if p.relay {
-			p.lag = max(p.lag, lag)
+			p.lag = max(p.lag, w.lag)
 		}
 		return errors.Join(err, detach())
 	})
@@ -166,7 +175,9 @@ func producersByName(all []*producer) map[string]*producer {
 	return byName
 }
 
-// producerLine gives ratios that are medians of those of the rounds.
+// producerLine gives ratios that are medians of those of the rounds. cpu_ratio is what a
+// transaction takes of all CPUs without the relay to what it takes with it: where they
+// are busy it is the ratio of the rates, and what else the machine does moves it less.
 func producerLine(all map[string]*producer, clients []int, rounds int) *figure.Line {
 	line := figure.NewLine("B3")
 	ratio := func(key, of, base string, n int) {
@@ -174,8 +185,13 @@ func producerLine(all map[string]*producer, clients []int, rounds int) *figure.L
 		line.Ratio(fmt.Sprintf("%s_%d", key, n), figure.PairedRatio(a, b)).
 			Ratio(fmt.Sprintf("%s_%d_spread", key, n), figure.PairedSpread(a, b))
 	}
+	bare, ours := all["bare_insert"], all["ours_with_relay"]
 	for _, n := range clients {
-		ratio("ratio", "ours_with_relay", "bare_insert", n)
+		ratio("ratio", ours.name, bare.name, n)
+		low, high := figure.PairedInterval(ours.rates[n], bare.rates[n])
+		line.Ratio(fmt.Sprintf("ratio_%d_low", n), low).Ratio(fmt.Sprintf("ratio_%d_high", n), high).
+			Ratio(fmt.Sprintf("cpu_ratio_%d", n), figure.PairedRatio(bare.cpu[n], ours.cpu[n])).
+			Rate(fmt.Sprintf("cpu_us_%d", n), figure.Median(ours.cpu[n]))
 	}
 	for _, n := range clients {
 		ratio("notify_ratio", "notify", "plain_table", n)
@@ -183,5 +199,5 @@ func producerLine(all map[string]*producer, clients []int, rounds int) *figure.L
 			line.Rate(fmt.Sprintf("%s_%d", p.name, n), figure.Median(all[p.name].rates[n]))
 		}
 	}
-	return line.Int("relay_lag_max", all["ours_with_relay"].lag).Int("rounds", rounds)
+	return line.Int("relay_lag_max", ours.lag).Int("rounds", rounds)
 }

@@ -54,6 +54,7 @@ const unnumbered = -1
 
 // shop runs business transactions: change a row, add an event.
 type shop struct {
+	server *lab.Server
 	pool   *pgxpool.Pool
 	writer system.Writer // nil adds no events
 	wake   func()        // after each commit, may be nil
@@ -70,7 +71,7 @@ func openShop(ctx context.Context, db *lab.Database, sys system.System, clients 
 		return err
 	}
 	defer pool.Close()
-	s := &shop{pool: pool}
+	s := &shop{server: db.Server(), pool: pool}
 	if sys != nil {
 		if s.writer, err = sys.Writer(ctx, pool); err != nil {
 			return err
@@ -80,9 +81,16 @@ func openShop(ctx context.Context, db *lab.Database, sys system.System, clients 
 	return fn(s)
 }
 
-// measure returns transactions a second, and how many events were not published yet
-// when the time was over.
-func (s *shop) measure(ctx context.Context, clients int, length time.Duration) (rate float64, lag int, err error) {
+// while is what a shop did in some time.
+type while struct {
+	rate float64       // transactions a second
+	cpu  time.Duration // that this process and the server took for a transaction
+	lag  int           // events that were not published yet when the time was over
+}
+
+// measure lets clients write as fast as they can, at first for a quarter of length to
+// warm up.
+func (s *shop) measure(ctx context.Context, clients int, length time.Duration) (w while, err error) {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	var all sync.WaitGroup
@@ -91,13 +99,16 @@ func (s *shop) measure(ctx context.Context, clients int, length time.Duration) (
 		all.Go(func() { errs[i] = s.serve(running, ctx) })
 	}
 	sleep(ctx, length/4)
+	cpu, cpuErr := s.server.AllCPU()
 	begin, before := time.Now(), s.committed.Load()
 	sleep(ctx, length)
 	took, done := time.Since(begin), s.committed.Load()-before
-	lag = int(s.committed.Load() - s.sink.count.Load())
+	cpuAfter, cpuAfterErr := s.server.AllCPU()
+	w.rate, w.cpu = float64(done)/took.Seconds(), (cpuAfter-cpu)/time.Duration(max(1, done))
+	w.lag = int(s.committed.Load() - s.sink.count.Load())
 	stop()
 	all.Wait()
-	return float64(done) / took.Seconds(), lag, errors.Join(append(errs, ctx.Err())...)
+	return w, errors.Join(append(errs, cpuErr, cpuAfterErr, ctx.Err())...)
 }
 
 // serve is one client on a connection of its own, until running ends.

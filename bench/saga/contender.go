@@ -16,11 +16,11 @@ import (
 	"github.com/slipwayhq/slipway/bench/peers/rig"
 )
 
-// contender is a system. Slipway is in this program, the others in one of the folder
-// peers.
+// contender is a system. Slipway and the steps alone are in this program, the others in
+// one of the folder peers.
 type contender struct {
 	name    string
-	program string // empty for Slipway
+	program string // empty for those in this program
 	// flight is how many sagas B9 has of it: as many as it comes to within its own
 	// timeouts. 0 leaves it out.
 	flight int

@@ -52,8 +52,8 @@ type slipway struct {
 	ended      chan error
 }
 
-// serveOurs is Slipway's process.
-func serveOurs(ctx context.Context, o options) error {
+// serve is the process of a contender that is in this program.
+func serve(ctx context.Context, o options) error {
 	if o.profiles != "" {
 		stop, err := profile(o.profiles)
 		if err != nil {
@@ -61,7 +61,11 @@ func serveOurs(ctx context.Context, o options) error {
 		}
 		defer stop()
 	}
-	return rig.Serve(ctx, o.child, openOurs, os.Stdin, os.Stdout)
+	open := openOurs
+	if o.child.System == bare {
+		open = openBare
+	}
+	return rig.Serve(ctx, o.child, open, os.Stdin, os.Stdout)
 }
 
 func profile(dir string) (stop func(), err error) {

@@ -69,7 +69,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.clients, "clients", 0, "clients of B7 and B8; 0 means 1, 16, 64 and 512 in turn")
 	flags.BoolVar(&o.quick, "quick", false, "small and once: for a look, not for figures")
 	flags.StringVar(&o.profiles, "profile", "", "folder for CPU profiles of Slipway's processes")
-	flags.BoolVar(&o.serve, "serve", false, "used by the command itself: run Slipway's sagas")
+	flags.BoolVar(&o.serve, "serve", false, "used by the command itself: run sagas in this process")
 	o.child.Bind(flags)
 	for len(args) > 0 { // benchmarks and flags in any order
 		if err := flags.Parse(args); err != nil {
@@ -134,7 +134,7 @@ func run(ctx context.Context, args []string) error {
 	case err != nil:
 		return err
 	case o.serve:
-		return serveOurs(ctx, o)
+		return serve(ctx, o)
 	}
 	server, err := lab.Start(ctx)
 	if err != nil {

@@ -74,6 +74,9 @@ func TestRaceLine(t *testing.T) {
 	require.Equal(t, "B7 ours_64=400 ours_64_p50_ms=4.0 ours_64_p99_ms=8.0 ours_64_spread=0.600"+
 		" dtm_64=100 dtm_64_p50_ms=1.0 dtm_64_p99_ms=1.0 dtm_64_spread=0.900 ratio_dtm_64=4.000 runs=3",
 		raceLine(r, all, 3).String(), "a slow run is slow for both")
+	all[bare] = map[int][]lap{64: {{rate: 800}, {rate: 400}, {rate: 880}}}
+	require.Contains(t, raceLine(r, all, 3).String(), " most_ours_64=2.000 ratio_dtm_64=4.000 most_dtm_64=8.000 ",
+		"what the steps alone would get to bounds every ratio")
 }
 
 func TestTakeovers(t *testing.T) {

@@ -36,7 +36,7 @@ type lap struct {
 type results map[string]map[int][]lap
 
 func runForward(ctx context.Context, b *bench) error {
-	return b.race(ctx, race{id: "B7", clients: b.crowds(), systems: b.among(everyone())})
+	return b.race(ctx, race{id: "B7", clients: b.crowds(), systems: append(b.among(everyone()), contender{name: bare})})
 }
 
 func runLocal(ctx context.Context, b *bench) error {
@@ -46,7 +46,7 @@ func runLocal(ctx context.Context, b *bench) error {
 			systems = append(systems, c)
 		}
 	}
-	return b.race(ctx, race{id: "B7b", clients: b.crowds(), local: true, systems: b.among(systems)})
+	return b.race(ctx, race{id: "B7b", clients: b.crowds(), local: true, systems: append(b.among(systems), contender{name: bare})})
 }
 
 func runUndone(ctx context.Context, b *bench) error {
@@ -143,7 +143,7 @@ func lapOf(r rig.Report, of race) (lap, error) {
 }
 
 // raceLine has the medians of the runs, and ours against the others as medians of the
-// runs' own ratios.
+// runs' own ratios. most is what that would be of a system that took no time at all.
 func raceLine(r race, all results, runs int) *figure.Line {
 	line := figure.NewLine(r.id)
 	for _, c := range r.systems {
@@ -157,8 +157,12 @@ func raceLine(r race, all results, runs int) *figure.Line {
 	}
 	for _, c := range r.systems {
 		for _, clients := range r.clients {
-			if mine := all[ours][clients]; c.name != ours && len(mine) > 0 {
-				line.Ratio(fmt.Sprintf("ratio_%s_%d", c.name, clients), figure.PairedRatio(rates(mine), rates(all[c.name][clients])))
+			mine, most, its := all[ours][clients], all[bare][clients], all[c.name][clients]
+			if c.name != ours && len(mine) > 0 {
+				line.Ratio(fmt.Sprintf("ratio_%s_%d", c.name, clients), figure.PairedRatio(rates(mine), rates(its)))
+			}
+			if c.name != bare && len(most) > 0 {
+				line.Ratio(fmt.Sprintf("most_%s_%d", c.name, clients), figure.PairedRatio(rates(most), rates(its)))
 			}
 		}
 	}

@@ -41,6 +41,26 @@ func PairedSpread(values, base []float64) float64 {
 	return Spread(ratios(values, base))
 }
 
+// PairedInterval returns between which two of the ratios of each pair their median is
+// with a confidence of 95 %, whatever their distribution: of the sorted ratios those
+// that the median of as many others is outside of in one of twenty cases. With fewer than
+// six pairs it is as wide as they are.
+func PairedInterval(values, base []float64) (low, high float64) {
+	sorted := slices.Sorted(slices.Values(ratios(values, base)))
+	n := len(sorted)
+	if n == 0 {
+		return 0, 0
+	}
+	// below is the probability that of n ratios at most cut are below the median.
+	cut, chance := -1, math.Pow(0.5, float64(n))
+	for below := chance; below <= 0.025; below += chance {
+		cut++
+		chance *= float64(n-cut) / float64(cut+1)
+	}
+	cut = max(cut, 0)
+	return sorted[cut], sorted[n-1-cut]
+}
+
 func ratios(values, base []float64) []float64 {
 	var all []float64
 	for i := range min(len(values), len(base)) {

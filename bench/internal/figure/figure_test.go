@@ -56,6 +56,29 @@ func TestPairedRatio(t *testing.T) {
 	})
 }
 
+func TestPairedInterval(t *testing.T) {
+	t.Parallel()
+	numbers := func(n int) (values, base []float64) {
+		for i := range n {
+			values, base = append(values, float64(n-i)), append(base, 1)
+		}
+		return values, base
+	}
+	for _, c := range []struct {
+		pairs     int
+		low, high float64
+	}{ // ranks as in the tables of the sign test
+		{0, 0, 0}, {1, 1, 1}, {5, 1, 5}, {6, 1, 6}, {8, 1, 8}, {9, 2, 8}, {24, 7, 18}, {50, 18, 33},
+	} {
+		t.Run(fmt.Sprint(c.pairs), func(t *testing.T) {
+			t.Parallel()
+			low, high := figure.PairedInterval(numbers(c.pairs))
+			require.InDelta(t, c.low, low, 0)
+			require.InDelta(t, c.high, high, 0)
+		})
+	}
+}
+
 func TestPercentile(t *testing.T) {
 	t.Parallel()
 	var values []time.Duration

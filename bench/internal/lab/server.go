@@ -96,6 +96,9 @@ func (s *Server) create(ctx context.Context, template string) (*Database, error)
 	return &Database{Name: name, URL: s.pg.URL(name), server: s}, nil
 }
 
+// Server is where the database is.
+func (d *Database) Server() *Server { return d.server }
+
 // Drop removes the database and who is connected to it.
 func (d *Database) Drop(ctx context.Context) error {
 	_, err := d.server.admin.Exec(context.WithoutCancel(ctx), "DROP DATABASE IF EXISTS "+d.Name+" WITH (FORCE)")
