@@ -34,14 +34,13 @@ func enlist(t *testing.T) (*term, *pgxpool.Pool) {
 	return term, db
 }
 
-// keep has the journal store records, and returns whose were kept.
+// keep has the journal store records, for the same time each time, and returns whose were kept.
 func keep(t *testing.T, term *term, again bool, records ...*record) map[claim]bool {
 	t.Helper()
-	link := term.journal.link()
-	defer link.close(t.Context())
-	kept, err := term.journal.store(t.Context(), link, records, again)
-	require.NoError(t, err)
-	return kept
+	w := term.journal.writer()
+	defer w.link.close(t.Context())
+	require.NoError(t, w.store(t.Context(), records, time.Date(2026, 3, 14, 15, 9, 26, 535_897_932, time.UTC), again))
+	return w.kept
 }
 
 func owned(t *testing.T, db *pgxpool.Pool, owner, token int64) uuid.UUID {
@@ -114,6 +113,37 @@ func TestJournal_takesSignalsWithWhatIsKept(t *testing.T) {
 	require.Empty(t, left(), "those that come too late go with the saga")
 }
 
+// What left this worker by a commit whose answer was lost is stored again, and is kept: it was refused, and
+// counted as what another process had taken over. Its attempts are in the journal once.
+func TestJournal_storesAgain(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(r *record){
+		"progress": func(*record) {},
+		"released": func(r *record) { r.release, r.next = true, time.Now() },
+		"finished": func(r *record) { r.finished, r.instance.Status = true, saga.Completed },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			term, db := enlist(t)
+			id := owned(t, db, term.worker.id, 7)
+			step := func(token int64) *record {
+				r := &record{id: id, token: token, attempts: []attempt{{at: time.Unix(1_800_000_000, 42_000), step: "hotel"}}}
+				change(r)
+				return r
+			}
+			for _, again := range []bool{false, true, true} {
+				require.Equal(t, map[claim]bool{{id, 7}: true}, keep(t, term, again, step(7)))
+			}
+			if name != "finished" { // only the id is kept of one that is over, and the time
+				require.Empty(t, keep(t, term, true, step(8)), "of another claim")
+			}
+			var lines int
+			require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM slipway.saga_journal WHERE saga_id = $1", id).Scan(&lines))
+			require.Equal(t, 1, lines)
+		})
+	}
+}
+
 // A launch of which nobody knows whether it was stored is stored again, and is one. Without looking it
 // up it was refused, and what it had stored ran minutes later.
 func TestJournal_launchesOnce(t *testing.T) {
@@ -165,19 +195,29 @@ func TestTerm_claimsNothingWhenEnded(t *testing.T) {
 	require.Len(t, claimed, 1)
 }
 
-// What a run has left that could not store its results: they are lost, and must not be forgotten.
+// What a run has left that could not store its results: they are lost, and must not be forgotten. One look
+// is not enough: a saga that has rested for long was freed while it was on its way from the claim to its
+// run, and counted as lost.
 func TestTerm_reclaim(t *testing.T) {
 	t.Parallel()
 	term, db := enlist(t)
 	left, runs := owned(t, db, term.worker.id, 1), owned(t, db, term.worker.id, 2)
+	again, begins := owned(t, db, term.worker.id, 3), owned(t, db, term.worker.id, 4)
 	term.running[runs] = 1
 	require.NoError(t, term.reclaim(t.Context()))
-	var found []*claimed
+	found, err := term.claim(t.Context(), 10)
+	require.NoError(t, err)
+	require.Empty(t, found, "after one look")
+
+	_, err = db.Exec(t.Context(), "UPDATE slipway.saga SET token = 5 WHERE id = $1", again) // it has been claimed anew
+	require.NoError(t, err)
+	term.running[begins] = 1
+	require.NoError(t, term.reclaim(t.Context()))
 	require.Eventually(t, func() bool { // the clock of the worker is a little behind that of the database
-		var err error
 		found, err = term.claim(t.Context(), 10)
-		return err == nil && len(found) == 1
+		return err == nil && len(found) > 0
 	}, time.Minute, time.Millisecond)
+	require.Len(t, found, 1)
 	require.Equal(t, left, found[0].id)
 	require.Equal(t, 1, found[0].lost)
 }

@@ -163,6 +163,6 @@ func (r *Runner) change(ctx context.Context, statements ...string) error {
 	}
 }
 
-// reclaimEvery is how often a worker looks for sagas that it has and does not run, and for how
-// long they must have stood still: longer than a process takes from a commit to what follows it.
+// reclaimEvery is how often a worker looks for sagas that it has and does not run, and so for how
+// long they must have stood still: longer than a process takes from a claim to what follows it.
 const reclaimEvery = 15 * time.Second

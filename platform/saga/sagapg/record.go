@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/slipwayhq/slipway/platform/failpoint"
@@ -83,9 +82,6 @@ func newJournal(db *pgxpool.Pool, w *worker, m *metrics) *journal {
 	return &journal{db: db, worker: w, metrics: m, records: make(chan *record, maxBatch)}
 }
 
-// link returns a connection for one writer.
-func (j *journal) link() *link { return &link{db: j.db, settings: journalPlans} }
-
 // put returns when a record is stored, or errRefused, or why it could not be.
 func (j *journal) put(r *record) error {
 	j.records <- r
@@ -96,65 +92,78 @@ func (j *journal) put(r *record) error {
 func (j *journal) run() {
 	var group sync.WaitGroup
 	for range writers {
-		group.Go(j.write)
+		group.Go(j.writer().run)
 	}
 	group.Wait()
 }
 
-// write stores what no other writer has taken. A saga waits for its record, so no two of one
+// writer stores one batch after the other. One goroutine at a time may use it.
+type writer struct {
+	*journal
+
+	link  link
+	sheet sheet
+	batch []*record
+	kept  map[claim]bool // of the batch
+}
+
+func (j *journal) writer() *writer {
+	return &writer{journal: j, link: link{db: j.db, settings: journalPlans}, kept: map[claim]bool{}}
+}
+
+// run stores what no other writer has taken. A saga waits for its record, so no two of one
 // run are stored at once.
-func (j *journal) write() {
+func (w *writer) run() {
 	ctx := context.Background() // what is in hand is stored, whoever stops
-	link := j.link()
-	defer link.close(ctx)
-	for r := range j.records {
-		batch := []*record{r}
-		for more := true; more && len(batch) < maxBatch; {
+	defer w.link.close(ctx)
+	for r := range w.records {
+		w.batch = append(w.batch[:0], r)
+		for more := true; more && len(w.batch) < maxBatch; {
 			select {
-			case next, open := <-j.records:
+			case next, open := <-w.records:
 				if more = open; open {
-					batch = append(batch, next)
+					w.batch = append(w.batch, next)
 				}
 			default:
 				more = false
 			}
 		}
-		j.persist(ctx, link, batch)
+		w.persist(ctx, w.batch)
 	}
 }
 
 // persist stores a batch, however often it takes while the worker is one. A record that
 // cannot be stored fails alone.
-func (j *journal) persist(ctx context.Context, link *link, batch []*record) {
-	pause := 50 * time.Millisecond
+func (w *writer) persist(ctx context.Context, batch []*record) {
+	pause, at := 50*time.Millisecond, w.worker.clock.now()
 	for again := false; ; again = true {
-		kept, err := j.store(ctx, link, batch, again)
-		if err != nil && postgres.IsUnavailable(err) && j.worker.trust.holds() {
+		err := w.store(ctx, batch, at, again)
+		if err != nil && postgres.IsUnavailable(err) && w.worker.trust.holds() {
 			wait(ctx, pause)
 			pause = min(2*pause, time.Second)
 			continue
 		}
 		if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
 			for _, r := range batch {
-				j.persist(ctx, link, []*record{r})
+				w.persist(ctx, []*record{r})
 			}
 			return
 		}
-		j.answer(batch, kept, err)
+		w.answer(batch, err)
 		return
 	}
 }
 
 // answer tells each record what has become of it.
-func (j *journal) answer(batch []*record, kept map[claim]bool, err error) {
-	j.metrics.batch.Observe(float64(len(batch)))
+func (w *writer) answer(batch []*record, err error) {
+	w.metrics.batch.Observe(float64(len(batch)))
 	for _, r := range batch {
 		switch {
 		case err != nil:
 			r.stored <- err
-		case !kept[claim{r.id, r.token}]:
+		case !w.kept[claim{r.id, r.token}]:
 			if r.launched == nil {
-				j.metrics.refused.Inc()
+				w.metrics.refused.Inc()
 			}
 			r.stored <- errRefused
 		default:
@@ -183,10 +192,6 @@ SELECT $1, u.*, u.created_at FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], 
     AS u (id, token, data, deadline, definition, headers, created_at)
 ON CONFLICT (id) DO NOTHING RETURNING id, token`
 
-	// findLaunched is for launches that are stored again, because nobody knows whether they were.
-	findLaunched = `SELECT s.id, s.token FROM unnest($1::uuid[], $2::bigint[]) AS t (id, token)
-JOIN slipway.saga s ON s.id = t.id AND s.token = t.token`
-
 	finishSagas = `WITH gone AS (
     DELETE FROM slipway.saga s USING unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bool[], $8::bytea[], $9::text[], $10::text[])
         AS t (id, token, stage, status, backward, data, reason, problem)
@@ -199,52 +204,82 @@ forgotten AS (DELETE FROM slipway.saga_signal g USING gone WHERE g.saga_id = gon
 SELECT id, token FROM gone`
 
 	insertAttempts = `INSERT INTO slipway.saga_journal (worker, at, took, attempt, call, class, saga_id, step, error, trace_id)
-SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::smallint[], $6::smallint[], $7::uuid[], $8::text[], $9::text[], $10::text[]) u`
+SELECT $1, u.* FROM unnest($2::timestamptz[], $3::interval[], $4::int[], $5::smallint[], $6::smallint[], $7::uuid[], $8::text[], $9::text[], $10::text[])
+    AS u (at, took, attempt, call, class, saga_id, step, error, trace_id)`
 )
 
-// store writes a batch in one transaction and one round trip, and returns whose records
-// were kept. Attempts are journaled also where a record is refused: they were made. When it
-// is stored again the batch may have been stored before.
-func (j *journal) store(ctx context.Context, link *link, batch []*record, again bool) (kept map[claim]bool, err error) {
+// A batch is stored again when the answer to its commit is lost: it may be there, with the same
+// time. What has left this worker's hands by it is looked for, and would be refused otherwise.
+// Progress that has not can be stored twice.
+const (
+	findLaunched = `SELECT s.id, s.token FROM unnest($1::uuid[], $2::bigint[]) AS t (id, token)
+JOIN slipway.saga s ON s.id = t.id AND s.token = t.token`
+
+	findReleased = `SELECT s.id, s.token FROM unnest($1::uuid[], $2::bigint[], $3::bool[]) AS t (id, token, release)
+JOIN slipway.saga s ON s.id = t.id AND s.token = t.token WHERE t.release AND s.owner IS NULL AND s.updated_at = $4`
+
+	findFinished = `SELECT t.id, t.token FROM unnest($1::uuid[], $2::bigint[]) AS t (id, token)
+JOIN slipway.saga_finished s ON s.id = t.id WHERE s.finished_at = $3`
+
+	insertAttemptsAgain = insertAttempts + ` WHERE NOT EXISTS (
+    SELECT FROM slipway.saga_journal j WHERE j.saga_id = u.saga_id AND j.at = u.at AND j.step = u.step)`
+)
+
+// store writes a batch in one transaction and one round trip, and notes whose records were
+// kept. Attempts are journaled also where a record is refused: they were made. When it is
+// stored again, for the same time, the batch may have been stored before.
+func (w *writer) store(ctx context.Context, batch []*record, at time.Time, again bool) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	conn, err := link.get(ctx)
+	conn, err := w.link.get(ctx)
 	if err != nil {
-		return nil, err
-	}
-	at := j.worker.clock.now()
-	kept = make(map[claim]bool, len(batch))
-	collect := func(rows pgx.Rows) error {
-		var c claim
-		_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.id), &c.token}, func() error {
-			kept[c] = true
-			return nil
-		})
 		return err
 	}
+	clear(w.kept)
+	w.sheet.fill(batch)
 	var b pgx.Batch
-	if l := launchedOf(batch); len(l.id) > 0 {
+	if l := &w.sheet.launched; len(l.id) > 0 {
 		if again {
-			b.Queue(findLaunched, l.id, l.token).Query(collect)
+			b.Queue(findLaunched, l.id, l.token).Query(w.collect)
 		}
-		b.Queue(launchSagas, j.worker.id, l.id, l.token, l.data, l.deadline, l.definition, l.headers, l.at).Query(collect)
+		b.Queue(launchSagas, w.worker.id, l.id, l.token, l.data, l.deadline, l.definition, l.headers, l.at).Query(w.collect)
 	}
-	if p := progressOf(batch); len(p.id) > 0 {
-		b.Queue(updateSagas, j.worker.id, at, p.id, p.token, p.stage, p.status, p.backward, p.steps, p.data, p.failingSince,
-			p.reason, p.problem, p.waitsFor, p.release, p.next, p.took).Query(collect)
+	if p := &w.sheet.progress; len(p.id) > 0 {
+		if again {
+			b.Queue(findReleased, p.id, p.token, p.release, at).Query(w.collect)
+		}
+		b.Queue(updateSagas, w.worker.id, at, p.id, p.token, p.stage, p.status, p.backward, p.steps, p.data, p.failingSince,
+			p.reason, p.problem, p.waitsFor, p.release, p.next, p.took).Query(w.collect)
 	}
-	if f := finishedOf(batch); len(f.id) > 0 {
-		b.Queue(finishSagas, j.worker.id, at, f.id, f.token, f.stage, f.status, f.backward, f.data, f.reason, f.problem).Query(collect)
+	if f := &w.sheet.finished; len(f.id) > 0 {
+		if again {
+			b.Queue(findFinished, f.id, f.token, at).Query(w.collect)
+		}
+		b.Queue(finishSagas, w.worker.id, at, f.id, f.token, f.stage, f.status, f.backward, f.data, f.reason, f.problem).Query(w.collect)
 	}
-	if a := attemptsOf(batch); len(a.id) > 0 {
-		b.Queue(insertAttempts, j.worker.id, a.at, a.took, a.attempt, a.call, a.class, a.id, a.step, a.error, a.traceID)
+	if a := &w.sheet.attempts; len(a.id) > 0 {
+		sql := insertAttempts
+		if again {
+			sql = insertAttemptsAgain
+		}
+		b.Queue(sql, w.worker.id, a.at, a.took, a.attempt, a.call, a.class, a.id, a.step, a.error, a.traceID)
 	}
 	reach(failpoint.BeforeRecord, batch)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("store progress of sagas: %w", missing(err))
+		return fmt.Errorf("store progress of sagas: %w", missing(err))
 	}
 	reach(failpoint.AfterRecord, batch)
-	return kept, nil
+	return nil
+}
+
+// collect notes what a statement has kept.
+func (w *writer) collect(rows pgx.Rows) error {
+	var c claim
+	_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.id), &c.token}, func() error {
+		w.kept[c] = true
+		return nil
+	})
+	return err
 }
 
 // reach names a record by where its saga is.
@@ -263,97 +298,6 @@ func reach(p failpoint.Point, batch []*record) {
 
 // storeTimeout bounds a commit.
 const storeTimeout = 10 * time.Second
-
-// columns are records as statements take them, in types that need no reflection: a journal
-// encodes thousands a second.
-type columns struct {
-	id                [][16]byte
-	token, took       []int64
-	stage, status     []int16
-	backward, release []bool
-	steps, data       [][]byte
-	failingSince      pgtype.FlatArray[pgtype.Timestamptz]
-	next              pgtype.FlatArray[pgtype.Timestamptz]
-	reason, problem   []string
-	waitsFor          pgtype.FlatArray[pgtype.Text]
-}
-
-func (c *columns) add(r *record) {
-	i := r.instance
-	c.id, c.token, c.took = append(c.id, r.id), append(c.token, r.token), append(c.took, r.took)
-	c.stage, c.status = append(c.stage, int16(i.Stage)), append(c.status, int16(i.Status))
-	c.backward, c.release = append(c.backward, i.Backward), append(c.release, r.release)
-	c.steps, c.data = append(c.steps, r.steps), append(c.data, r.data)
-	c.failingSince, c.next = append(c.failingSince, timeOf(i.FailingSince)), append(c.next, timeOf(r.next))
-	c.reason, c.problem = append(c.reason, i.Reason), append(c.problem, i.Problem)
-	c.waitsFor = append(c.waitsFor, pgtype.Text{String: r.waitsFor, Valid: r.waitsFor != ""})
-}
-
-// launches are new sagas as the statement takes them.
-type launches struct {
-	id         [][16]byte
-	token      []int64
-	data       [][]byte
-	deadline   pgtype.FlatArray[pgtype.Timestamptz]
-	definition []int32
-	headers    []string
-	at         []time.Time
-}
-
-func launchedOf(batch []*record) (l launches) {
-	for _, r := range batch {
-		if r.launched != nil {
-			l.id, l.token, l.data = append(l.id, r.id), append(l.token, r.token), append(l.data, r.data)
-			l.deadline, l.definition = append(l.deadline, timeOf(r.instance.Deadline)), append(l.definition, r.launched.definition)
-			l.headers, l.at = append(l.headers, r.launched.headers), append(l.at, r.launched.at)
-		}
-	}
-	return l
-}
-
-func progressOf(batch []*record) (c columns) {
-	for _, r := range batch {
-		if !r.finished && r.launched == nil {
-			c.add(r)
-		}
-	}
-	return c
-}
-
-func finishedOf(batch []*record) (c columns) {
-	for _, r := range batch {
-		if r.finished {
-			c.add(r)
-		}
-	}
-	return c
-}
-
-// attempts are lines of the journal as the statement takes them.
-type attempts struct {
-	at                   []time.Time
-	took                 pgtype.FlatArray[pgtype.Interval]
-	attempt              []int32
-	call, class          []int16
-	id                   [][16]byte
-	step, error, traceID []string
-}
-
-func attemptsOf(batch []*record) (a attempts) {
-	for _, r := range batch {
-		for _, t := range r.attempts {
-			took := pgtype.Interval{Microseconds: t.took.Microseconds(), Valid: true}
-			a.at, a.took, a.attempt = append(a.at, t.at), append(a.took, took), append(a.attempt, int32(t.command.Attempt))
-			a.call, a.class = append(a.call, int16(t.command.Kind)), append(a.class, int16(t.class))
-			a.id, a.step = append(a.id, r.id), append(a.step, t.step)
-			a.error, a.traceID = append(a.error, t.error), append(a.traceID, t.traceID)
-		}
-	}
-	return a
-}
-
-// timeOf returns NULL for a zero time.
-func timeOf(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()} }
 
 // optional returns nil, which is NULL, for a zero value.
 func optional[T comparable](v T) *T {

@@ -22,8 +22,10 @@ type run struct {
 	*claimed
 
 	t        *term
+	name     string // the id as text
 	logger   *zap.Logger
 	results  chan result
+	stored   chan error // for what becomes of its records
 	flying   int
 	attempts []attempt // that are not stored yet
 	dirty    bool      // something is not stored yet
@@ -43,9 +45,9 @@ type result struct {
 // another process, or until ctx ends: then only calls on their way are waited for. When
 // life ends they are given up.
 func (t *term) execute(ctx, life context.Context, c *claimed) {
-	n := &run{claimed: c, t: t, results: make(chan result, len(c.def.plan.Stages)+1)}
+	n := &run{claimed: c, t: t, name: c.id.String(), results: make(chan result, 1), stored: make(chan error, 1)}
 	calls := propagator.Extract(life, c.headers)
-	n.logger = t.r.logger.With(zap.String("saga", c.def.plan.Name), zap.String("saga_id", c.id.String()),
+	n.logger = t.r.logger.WithLazy(zap.String("saga", c.def.plan.Name), zap.String("saga_id", n.name),
 		zap.String(correlation.Key, correlation.ID(calls)))
 	if c.broken != nil {
 		n.logger.Error("saga cannot go on: its progress does not fit its definition", zap.Error(c.broken))
@@ -108,7 +110,7 @@ func (n *run) await() []saga.Command {
 func (n *run) begin() []saga.Command {
 	if !n.begun {
 		deadline := n.instance.Deadline // from the start, not from now
-		n.instance, _ = n.def.plan.Start(n.id.String(), n.t.worker.clock.now())
+		n.instance, _ = n.def.plan.Start(n.name, n.t.worker.clock.now())
 		n.instance.Deadline = deadline
 	}
 	for range n.lost {
@@ -124,7 +126,7 @@ func (n *run) begin() []saga.Command {
 // on the strength of it.
 func (n *run) next(e saga.Event) (commands []saga.Command) {
 	before := n.instance
-	n.instance, commands = n.def.plan.Next(n.id.String(), before, e, n.t.worker.clock.now())
+	n.instance, commands = n.def.plan.Next(n.name, before, e, n.t.worker.clock.now())
 	n.dirty = n.dirty || n.instance.Differs(before)
 	return commands
 }
@@ -134,7 +136,7 @@ func (n *run) start(ctx context.Context, commands []saga.Command) {
 	for _, c := range commands {
 		n.flying++
 		v := saga.Invocation{
-			Command: c, ID: n.id.String(), Stage: n.instance.Stage, Data: n.data, Reason: n.instance.Reason, Token: n.token,
+			Command: c, ID: n.name, Stage: n.instance.Stage, Data: n.data, Reason: n.instance.Reason, Token: n.token,
 		}
 		if n.signal != nil {
 			v.Signal = n.signal.payload
@@ -161,13 +163,16 @@ func (n *run) deadline(c saga.Command) time.Time {
 // saga may take hours, and a trace of it would be slow however well all went.
 func (n *run) startSpan(ctx context.Context, v saga.Invocation, step string) (context.Context, trace.Span) {
 	name := n.def.plan.Name
-	options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithAttributes(
-		attribute.String("saga.name", name), attribute.String("saga.id", v.ID),
-		attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt))}
+	options := []trace.SpanStartOption{trace.WithNewRoot()}
 	if origin := trace.SpanContextFromContext(ctx); origin.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: origin}))
 	}
-	return n.t.r.tracer.Start(ctx, "saga "+name+" "+step, options...)
+	ctx, span := n.t.r.tracer.Start(ctx, "saga "+name+" "+step, options...)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("saga.name", name), attribute.String("saga.id", v.ID),
+			attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt))
+	}
+	return ctx, span
 }
 
 // call makes one call.
@@ -253,7 +258,7 @@ func (n *run) record() *record {
 	i := n.instance
 	rec := &record{
 		id: n.id, token: n.token, instance: i, steps: i.EncodeSteps(), data: n.newData, attempts: n.attempts,
-		finished: i.Status.Final(), stored: make(chan error, 1),
+		finished: i.Status.Final(), stored: n.stored,
 	}
 	if i.Waiting(n.def.plan) {
 		rec.waitsFor = n.def.plan.Stages[i.Stage].Steps[0].Name

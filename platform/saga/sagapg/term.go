@@ -21,6 +21,7 @@ type term struct {
 	claims  link
 	run     func(*claimed) // takes a saga as far as it goes
 	freed   chan struct{}  // a place is free
+	idle    map[claim]bool // what the last look for sagas to reclaim has found
 
 	mu      sync.Mutex
 	closed  bool
@@ -203,27 +204,37 @@ func (t *term) left(n *run, rec *record) {
 }
 
 // reclaim frees sagas that belong to this worker and that it does not run: what is left of
-// a run that could not store its progress. The results of its calls are lost.
+// a run that could not store its progress. The results of its calls are lost. It frees what
+// it has found so twice, by the same claim: at the first look it may be on its way from there.
 func (t *term) reclaim(ctx context.Context) error {
-	rows, err := t.r.db.Query(ctx, "SELECT id FROM slipway.saga WHERE owner = $1 AND updated_at < "+now+" - $2::interval", t.worker.id, reclaimEvery)
+	rows, err := t.r.db.Query(ctx, "SELECT id, token FROM slipway.saga WHERE owner = $1", t.worker.id)
 	if err != nil {
 		return err
 	}
-	owned, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	owned, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c claim, err error) {
+		return c, row.Scan(&c.id, &c.token)
+	})
 	if err != nil {
 		return err
 	}
+	before := t.idle
+	t.idle = map[claim]bool{}
 	t.mu.Lock()
-	var orphans []uuid.UUID
-	for _, id := range owned {
-		if t.running[id] == 0 {
-			orphans = append(orphans, id)
+	var ids []uuid.UUID
+	var tokens []int64
+	for _, c := range owned {
+		if t.running[c.id] > 0 {
+			continue
+		}
+		if t.idle[c] = true; before[c] {
+			ids, tokens = append(ids, c.id), append(tokens, c.token)
 		}
 	}
 	t.mu.Unlock()
-	if len(orphans) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
-	_, err = t.r.db.Exec(ctx, "UPDATE slipway.saga SET owner = NULL, claims = claims + 1, next_run_at = "+now+" WHERE id = ANY ($1) AND owner = $2", orphans, t.worker.id)
+	_, err = t.r.db.Exec(ctx, `UPDATE slipway.saga s SET owner = NULL, claims = claims + 1, next_run_at = `+now+`
+		FROM unnest($1::uuid[], $2::bigint[]) AS t (id, token) WHERE s.id = t.id AND s.token = t.token AND s.owner = $3`, ids, tokens, t.worker.id)
 	return err
 }
