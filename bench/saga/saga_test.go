@@ -77,6 +77,8 @@ func TestRaceLine(t *testing.T) {
 	all[bare] = map[int][]lap{64: {{rate: 800}, {rate: 400}, {rate: 880}}}
 	require.Contains(t, raceLine(r, all, 3).String(), " most_ours_64=2.000 ratio_dtm_64=4.000 most_dtm_64=8.000 ",
 		"what the steps alone would get to bounds every ratio")
+	all["dtm"] = nil
+	require.NotContains(t, raceLine(r, all, 3).String(), "dtm", "one that has failed has no figures")
 }
 
 func TestTakeovers(t *testing.T) {

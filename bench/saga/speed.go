@@ -61,15 +61,24 @@ func (b *bench) crowds() []int {
 	return []int{1, 16, 64, 512}
 }
 
-// race runs all systems, each run beginning with another one.
+// race runs all systems, each run beginning with another one. A peer that fails is left out
+// from there, and said: the others have their figures.
 func (b *bench) race(ctx context.Context, r race) error {
 	runs := pick(b.options, b.runs, 3, 1)
-	all := results{}
+	all, failed := results{}, map[string]bool{}
 	for run := range runs {
 		for i := range r.systems {
 			c := r.systems[(run+i)%len(r.systems)]
-			if err := b.compete(ctx, r, c, all); err != nil {
+			if failed[c.name] {
+				continue
+			}
+			err := b.compete(ctx, r, c, all)
+			switch {
+			case err != nil && (c.name == ours || ctx.Err() != nil):
 				return fmt.Errorf("%s: %w", c.name, err)
+			case err != nil:
+				failed[c.name] = true
+				logf("  %s %s is left out from here: %v", r.id, c.name, err)
 			}
 		}
 	}
@@ -149,6 +158,9 @@ func raceLine(r race, all results, runs int) *figure.Line {
 	for _, c := range r.systems {
 		for _, clients := range r.clients {
 			laps, key := all[c.name][clients], fmt.Sprintf("%s_%d", c.name, clients)
+			if len(laps) == 0 {
+				continue
+			}
 			line.Rate(key, figure.Median(rates(laps))).
 				Millis(key+"_p50_ms", middle(laps, func(l lap) time.Duration { return l.p50 })).
 				Millis(key+"_p99_ms", middle(laps, func(l lap) time.Duration { return l.p99 })).
@@ -158,10 +170,10 @@ func raceLine(r race, all results, runs int) *figure.Line {
 	for _, c := range r.systems {
 		for _, clients := range r.clients {
 			mine, most, its := all[ours][clients], all[bare][clients], all[c.name][clients]
-			if c.name != ours && len(mine) > 0 {
+			if c.name != ours && len(mine) > 0 && len(its) > 0 {
 				line.Ratio(fmt.Sprintf("ratio_%s_%d", c.name, clients), figure.PairedRatio(rates(mine), rates(its)))
 			}
-			if c.name != bare && len(most) > 0 {
+			if c.name != bare && len(most) > 0 && len(its) > 0 {
 				line.Ratio(fmt.Sprintf("most_%s_%d", c.name, clients), figure.PairedRatio(rates(most), rates(its)))
 			}
 		}
