@@ -128,15 +128,14 @@ func (w *writer) run() {
 				more = false
 			}
 		}
-		w.persist(ctx, w.batch)
+		w.persist(ctx, w.batch, w.worker.clock.now(), false)
 	}
 }
 
 // persist stores a batch, however often it takes while the worker is one. A record that
 // cannot be stored fails alone.
-func (w *writer) persist(ctx context.Context, batch []*record) {
-	pause, at := 50*time.Millisecond, w.worker.clock.now()
-	for again := false; ; again = true {
+func (w *writer) persist(ctx context.Context, batch []*record, at time.Time, again bool) {
+	for pause := 50 * time.Millisecond; ; again = true {
 		err := w.store(ctx, batch, at, again)
 		if err != nil && postgres.IsUnavailable(err) && w.worker.trust.holds() {
 			wait(ctx, pause)
@@ -145,7 +144,7 @@ func (w *writer) persist(ctx context.Context, batch []*record) {
 		}
 		if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
 			for _, r := range batch {
-				w.persist(ctx, []*record{r})
+				w.persist(ctx, []*record{r}, at, again)
 			}
 			return
 		}
