@@ -144,6 +144,29 @@ func TestJournal_storesAgain(t *testing.T) {
 	}
 }
 
+// Where a batch that is stored again cannot be, each of its records is stored again by itself: for the same
+// time, or what was stored before would be refused.
+func TestJournal_storesAgainAlone(t *testing.T) {
+	t.Parallel()
+	term, db := enlist(t)
+	w := term.journal.writer()
+	defer w.link.close(t.Context())
+	at := time.Now()
+	finished := func(problem string) *record {
+		return &record{
+			id: owned(t, db, term.worker.id, 7), token: 7, finished: true, stored: make(chan error, 1),
+			instance: saga.Instance{Status: saga.Completed, Problem: problem},
+		}
+	}
+	there, impossible := finished(""), finished("\x00")
+	require.NoError(t, w.store(t.Context(), []*record{there}, at, false))
+	w.persist(t.Context(), []*record{there, impossible}, at, true)
+	require.NoError(t, <-there.stored)
+	err := <-impossible.stored
+	require.Error(t, err)
+	require.NotErrorIs(t, err, errRefused)
+}
+
 // A launch of which nobody knows whether it was stored is stored again, and is one. Without looking it
 // up it was refused, and what it had stored ran minutes later.
 func TestJournal_launchesOnce(t *testing.T) {

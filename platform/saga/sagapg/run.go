@@ -22,7 +22,7 @@ type run struct {
 	*claimed
 
 	t        *term
-	name     string // the id as text
+	sagaID   string // as text
 	logger   *zap.Logger
 	results  chan result
 	stored   chan error // for what becomes of its records
@@ -45,9 +45,9 @@ type result struct {
 // another process, or until ctx ends: then only calls on their way are waited for. When
 // life ends they are given up.
 func (t *term) execute(ctx, life context.Context, c *claimed) {
-	n := &run{claimed: c, t: t, name: c.id.String(), results: make(chan result, 1), stored: make(chan error, 1)}
+	n := &run{claimed: c, t: t, sagaID: c.id.String(), results: make(chan result, 1), stored: make(chan error, 1)}
 	calls := propagator.Extract(life, c.headers)
-	n.logger = t.r.logger.WithLazy(zap.String("saga", c.def.plan.Name), zap.String("saga_id", n.name),
+	n.logger = t.r.logger.WithLazy(zap.String("saga", c.def.plan.Name), zap.String("saga_id", n.sagaID),
 		zap.String(correlation.Key, correlation.ID(calls)))
 	if c.broken != nil {
 		n.logger.Error("saga cannot go on: its progress does not fit its definition", zap.Error(c.broken))
@@ -110,7 +110,7 @@ func (n *run) await() []saga.Command {
 func (n *run) begin() []saga.Command {
 	if !n.begun {
 		deadline := n.instance.Deadline // from the start, not from now
-		n.instance, _ = n.def.plan.Start(n.name, n.t.worker.clock.now())
+		n.instance, _ = n.def.plan.Start(n.sagaID, n.t.worker.clock.now())
 		n.instance.Deadline = deadline
 	}
 	for range n.lost {
@@ -126,7 +126,7 @@ func (n *run) begin() []saga.Command {
 // on the strength of it.
 func (n *run) next(e saga.Event) (commands []saga.Command) {
 	before := n.instance
-	n.instance, commands = n.def.plan.Next(n.name, before, e, n.t.worker.clock.now())
+	n.instance, commands = n.def.plan.Next(n.sagaID, before, e, n.t.worker.clock.now())
 	n.dirty = n.dirty || n.instance.Differs(before)
 	return commands
 }
@@ -136,7 +136,7 @@ func (n *run) start(ctx context.Context, commands []saga.Command) {
 	for _, c := range commands {
 		n.flying++
 		v := saga.Invocation{
-			Command: c, ID: n.name, Stage: n.instance.Stage, Data: n.data, Reason: n.instance.Reason, Token: n.token,
+			Command: c, ID: n.sagaID, Stage: n.instance.Stage, Data: n.data, Reason: n.instance.Reason, Token: n.token,
 		}
 		if n.signal != nil {
 			v.Signal = n.signal.payload
@@ -163,16 +163,13 @@ func (n *run) deadline(c saga.Command) time.Time {
 // saga may take hours, and a trace of it would be slow however well all went.
 func (n *run) startSpan(ctx context.Context, v saga.Invocation, step string) (context.Context, trace.Span) {
 	name := n.def.plan.Name
-	options := []trace.SpanStartOption{trace.WithNewRoot()}
+	options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithAttributes(
+		attribute.String("saga.name", name), attribute.String("saga.id", v.ID),
+		attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt))}
 	if origin := trace.SpanContextFromContext(ctx); origin.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: origin}))
 	}
-	ctx, span := n.t.r.tracer.Start(ctx, "saga "+name+" "+step, options...)
-	if span.IsRecording() {
-		span.SetAttributes(attribute.String("saga.name", name), attribute.String("saga.id", v.ID),
-			attribute.String("saga.call", v.Kind.String()), attribute.Int("saga.attempt", v.Attempt))
-	}
-	return ctx, span
+	return n.t.r.tracer.Start(ctx, "saga "+name+" "+step, options...)
 }
 
 // call makes one call.

@@ -36,8 +36,8 @@ func (s *sheet) fill(batch []*record) {
 }
 
 type (
-	ids   = pgtype.FlatArray[pgtype.UUID]
-	times = pgtype.FlatArray[pgtype.Timestamptz]
+	uuids      = pgtype.FlatArray[pgtype.UUID]
+	timestamps = pgtype.FlatArray[pgtype.Timestamptz]
 )
 
 func idOf(id uuid.UUID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
@@ -47,12 +47,12 @@ func timeOf(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t,
 
 // columns are records of sagas that are there.
 type columns struct {
-	id                 ids
+	id                 uuids
 	token, took        []int64
 	stage, status      []int16
 	backward, release  []bool
 	steps, data        [][]byte
-	failingSince, next times
+	failingSince, next timestamps
 	reason, problem    []string
 	waitsFor           pgtype.FlatArray[pgtype.Text]
 }
@@ -78,13 +78,13 @@ func (c *columns) add(r *record) {
 
 // launches are new sagas.
 type launches struct {
-	id         ids
+	id         uuids
 	token      []int64
 	data       [][]byte
-	deadline   times
+	deadline   timestamps
 	definition []int32
 	headers    []string
-	at         times
+	at         timestamps
 }
 
 func (l *launches) clear() {
@@ -102,11 +102,11 @@ func (l *launches) add(r *record) {
 
 // attempts are lines of the journal.
 type attempts struct {
-	at                   times
+	at                   timestamps
 	took                 pgtype.FlatArray[pgtype.Interval]
 	attempt              []int32
 	call, class          []int16
-	id                   ids
+	id                   uuids
 	step, error, traceID []string
 }
 

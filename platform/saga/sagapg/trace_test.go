@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -58,6 +59,7 @@ func TestRunner_traces(t *testing.T) {
 		require.False(t, s.Parent().IsValid(), s.Name())
 		require.Empty(t, seen[s.SpanContext().TraceID()])
 		seen[s.SpanContext().TraceID()] = s.Name()
+		require.Contains(t, s.Attributes(), attribute.String("saga.id", id))
 		require.Len(t, s.Links(), 1)
 		require.Equal(t, origin.TraceID(), s.Links()[0].SpanContext.TraceID())
 		require.Equal(t, origin.SpanID(), s.Links()[0].SpanContext.SpanID())
