@@ -104,12 +104,8 @@ func (s *stock) fill(ctx context.Context, server *lab.Server) error {
 		return err
 	}
 	logf("  filled %d rows for %s in %s", s.rows, first.Name(), time.Since(begin).Round(time.Millisecond))
-	return lab.Exec(ctx, db.URL, tended)
+	return lab.Exec(ctx, db.URL, "ANALYZE")
 }
-
-// tended does to a stock what autovacuum does by itself to a table that a fifth has been
-// added to: hint bits, statistics, and the summaries of a BRIN index.
-const tended = "VACUUM (ANALYZE)"
 
 func (c *contender) drain(ctx context.Context, b *bench, s *stock, run int) error {
 	db, err := s.database.Copy(ctx)
