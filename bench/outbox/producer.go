@@ -177,7 +177,7 @@ func producersByName(all []*producer) map[string]*producer {
 
 // producerLine gives ratios that are medians of those of the rounds. cpu_ratio is what a
 // transaction takes of all CPUs without the relay to what it takes with it: where they
-// are busy it is the ratio of the rates, and what else the machine does moves it less.
+// are busy it is the ratio of the rates.
 func producerLine(all map[string]*producer, clients []int, rounds int) *figure.Line {
 	line := figure.NewLine("B3")
 	ratio := func(key, of, base string, n int) {
@@ -191,6 +191,7 @@ func producerLine(all map[string]*producer, clients []int, rounds int) *figure.L
 		low, high := figure.PairedInterval(ours.rates[n], bare.rates[n])
 		line.Ratio(fmt.Sprintf("ratio_%d_low", n), low).Ratio(fmt.Sprintf("ratio_%d_high", n), high).
 			Ratio(fmt.Sprintf("cpu_ratio_%d", n), figure.PairedRatio(bare.cpu[n], ours.cpu[n])).
+			Ratio(fmt.Sprintf("cpu_ratio_%d_spread", n), figure.PairedSpread(bare.cpu[n], ours.cpu[n])).
 			Rate(fmt.Sprintf("cpu_us_%d", n), figure.Median(ours.cpu[n]))
 	}
 	for _, n := range clients {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/slipwayhq/slipway/bench/internal/figure"
@@ -62,14 +64,14 @@ func (b *bench) crowds() []int {
 }
 
 // race runs all systems, each run beginning with another one. A peer that fails is left out
-// from there, and said: the others have their figures.
+// from there: the others have their figures, and it is in the error.
 func (b *bench) race(ctx context.Context, r race) error {
 	runs := pick(b.options, b.runs, 3, 1)
-	all, failed := results{}, map[string]bool{}
+	all, failed := results{}, map[string]error{}
 	for run := range runs {
 		for i := range r.systems {
 			c := r.systems[(run+i)%len(r.systems)]
-			if failed[c.name] {
+			if failed[c.name] != nil {
 				continue
 			}
 			err := b.compete(ctx, r, c, all)
@@ -77,13 +79,13 @@ func (b *bench) race(ctx context.Context, r race) error {
 			case err != nil && (c.name == ours || ctx.Err() != nil):
 				return fmt.Errorf("%s: %w", c.name, err)
 			case err != nil:
-				failed[c.name] = true
+				failed[c.name] = fmt.Errorf("%s: %w", c.name, err)
 				logf("  %s %s is left out from here: %v", r.id, c.name, err)
 			}
 		}
 	}
 	b.print(raceLine(r, all, runs))
-	return nil
+	return errors.Join(slices.Collect(maps.Values(failed))...)
 }
 
 // compete runs one system on a fresh database, with more and more clients.

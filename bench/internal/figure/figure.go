@@ -41,10 +41,9 @@ func PairedSpread(values, base []float64) float64 {
 	return Spread(ratios(values, base))
 }
 
-// PairedInterval returns between which two of the ratios of each pair their median is
-// with a confidence of 95 %, whatever their distribution: of the sorted ratios those
-// that the median of as many others is outside of in one of twenty cases. With fewer than
-// six pairs it is as wide as they are.
+// PairedInterval returns the two of the ratios of each pair between which the true median is
+// with a confidence of 95 %, whatever the distribution: the interval of the sign test. Fewer
+// than six pairs give no such confidence, and the smallest and the largest ratio.
 func PairedInterval(values, base []float64) (low, high float64) {
 	sorted := slices.Sorted(slices.Values(ratios(values, base)))
 	n := len(sorted)
