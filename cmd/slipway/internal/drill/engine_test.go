@@ -17,9 +17,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/slipwayhq/slipway/platform/postgres/postgrestest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(postgrestest.Closing(m)) }
 
 // world stands in for a system, its Prometheus and its Alertmanager: alerts fire five seconds after a fault,
 // and end two seconds after it.

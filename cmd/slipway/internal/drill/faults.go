@@ -16,6 +16,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 
 	"github.com/slipwayhq/slipway/cmd/slipway/internal/observe"
+	"github.com/slipwayhq/slipway/platform/postgres"
 )
 
 // fault puts something wrong into the system. heal takes it away, also after the runbook
@@ -35,22 +36,44 @@ func locked(service string, callers ...string) fault {
 				return closing(conn), err
 			}
 		}
-		rows, err := conn.Query(ctx, "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
-		if err != nil {
-			return nil, fmt.Errorf("list tables: %w", err)
-		}
-		tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return nil, fmt.Errorf("list tables: %w", err)
-		}
-		if len(tables) == 0 {
-			return nil, fmt.Errorf("%s has no tables", service)
-		}
-		if _, err := conn.Exec(ctx, "BEGIN; LOCK TABLE "+strings.Join(tables, ", ")+" IN ACCESS EXCLUSIVE MODE"); err != nil {
-			return nil, fmt.Errorf("lock tables: %w", err)
-		}
-		return closing(conn), nil
+		return closing(conn), lockTables(ctx, conn)
 	}
+}
+
+// lockTables takes the lock of every table at once. The service is at work meanwhile: one
+// that loses a deadlock against it, or whose table was dropped, tries again.
+func lockTables(ctx context.Context, conn *pgx.Conn) error {
+	const attempts = 30
+	for attempt := 1; ; attempt++ {
+		err := tryLockTables(ctx, conn)
+		if err == nil {
+			return nil
+		}
+		if attempt == attempts || !postgres.IsRetryable(err) && postgres.SQLState(err) != undefinedTable {
+			return fmt.Errorf("lock tables: %w", err)
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+			return fmt.Errorf("lock tables: %w", err)
+		}
+	}
+}
+
+const undefinedTable = "42P01"
+
+func tryLockTables(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
+	if err != nil {
+		return err
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	if len(tables) == 0 {
+		return errors.New("the database has none")
+	}
+	_, err = conn.Exec(ctx, "BEGIN; LOCK TABLE "+strings.Join(tables, ", ")+" IN ACCESS EXCLUSIVE MODE")
+	return err
 }
 
 func closing(conn *pgx.Conn) func(context.Context) error {
