@@ -284,7 +284,7 @@ WHERE h.aggregate_id IS NULL OR h.next_attempt_at <= statement_timestamp() ORDER
 // pass publishes what one statement sees, batch by batch, once that is on the disk.
 func (f *Fallback) pass(soft, hard context.Context, conn *pgx.Conn, c *claim) (found int, err error) {
 	r := f.relay
-	rows, err := conn.Query(hard, readSQL(passes*r.cfg.Batch), binaryFormat)
+	rows, err := conn.Query(hard, readSQL(passes*r.cfg.Batch), rowFormats)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox: %w", err)
 	}
@@ -377,7 +377,7 @@ func (o *outcome) store(ctx context.Context, tx pgx.Tx, cfg Config) error {
 	ids := make([]int64, len(o.done))
 	kinds, names := make([]string, len(o.done)), make([]string, len(o.done))
 	for i, e := range o.done {
-		ids[i], kinds[i], names[i] = e.id, e.aggregateType, e.aggregateID
+		ids[i], kinds[i], names[i] = e.id, e.aggregateType(), e.aggregateID()
 	}
 	if len(ids) > 0 {
 		if _, err := tx.Exec(ctx, "DELETE FROM slipway.outbox WHERE id = ANY($1)", ids); err != nil {

@@ -33,7 +33,7 @@ func (p parking) store(ctx context.Context, tx pgx.Tx, sink string) error {
 			b.Queue(parkAggregateSQL, sink, a.kind, a.id, w.err.Error(), w.attempts, seconds(w.delay))
 		}
 		for _, e := range w.events {
-			b.Queue(parkEventSQL, sink, a.kind, a.id, e.id, e.createdAt, e.aggregateVersion, e.eventID, e.eventVersion, e.eventType, e.payload, e.headers)
+			b.Queue(parkEventSQL, sink, a.kind, a.id, e.id, e.createdAt, e.aggregateVersion, e.eventID, e.eventVersion, e.eventType(), e.payload, e.headers())
 		}
 	}
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
@@ -62,7 +62,7 @@ func (p *parkedTable) due(ctx context.Context) ([]due, error) {
 func (p *parkedTable) events(ctx context.Context, a aggregate, limit int) ([]stored, error) {
 	rows, err := p.pool.Query(ctx, fmt.Sprintf(`SELECT '0'::xid8, id, created_at, aggregate_version, event_id, event_version, aggregate_type, aggregate_id,
 		event_type, payload, headers, true FROM slipway.outbox_parked
-		WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3 ORDER BY id LIMIT %d`, limit), binaryFormat, p.sink, a.kind, a.id)
+		WHERE sink = $1 AND aggregate_type = $2 AND aggregate_id = $3 ORDER BY id LIMIT %d`, limit), rowFormats, p.sink, a.kind, a.id)
 	if err != nil {
 		return nil, err
 	}

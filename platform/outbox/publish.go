@@ -297,8 +297,8 @@ func (t *term) failed(e *stored, err error, tries map[int64]int, well bool, p pa
 	default:
 		return false
 	}
-	t.log.Error("cannot publish, parked the aggregate", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType),
-		zap.String("aggregate_type", e.aggregateType), zap.String("aggregate_id", e.aggregateID), zap.String("class", class), zap.Error(err))
+	t.log.Error("cannot publish, parked the aggregate", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType()),
+		zap.String("aggregate_type", e.aggregateType()), zap.String("aggregate_id", e.aggregateID()), zap.String("class", class), zap.Error(err))
 	return true
 }
 

@@ -94,7 +94,7 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 		for upTo = r.done; upTo < r.high && len(events) == 0; width = min(2*width, 64*int64(t.cfg.Batch)) {
 			lo := upTo
 			upTo = min(lo+width, r.high)
-			rows, err := tx.Query(ctx, sql, binaryFormat, r.of.snapshot, r.since, lo, upTo, t.cfg.Sink, r.of.target, r.of.targetDone)
+			rows, err := tx.Query(ctx, sql, rowFormats, r.of.snapshot, r.since, lo, upTo, t.cfg.Sink, r.of.target, r.of.targetDone)
 			if err != nil {
 				return err
 			}
@@ -189,7 +189,7 @@ func (t *term) leaveOut(e *stored, err error) bool {
 	if t.tries.of[e.id] < t.cfg.MaxAttempts {
 		return false
 	}
-	t.log.Error("cannot replay, left out the event", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType),
+	t.log.Error("cannot replay, left out the event", zap.Stringer("event_id", e.eventID), zap.String("event_type", e.eventType()),
 		zap.String("class", class), zap.Error(err))
 	return true
 }

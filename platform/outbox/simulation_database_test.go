@@ -175,11 +175,11 @@ func (db *database) insert(xid uint64, agg int, version int64, durable bool) *ro
 	db.w.logf("transaction %d adds %d: version %d of %s", xid, id, version, name)
 	r := &row{child: db.w.rng.IntN(2), poisoned: db.w.chance(db.w.rates.poison)}
 	r.stored = stored{
-		xid: xid, id: id, createdAt: then, aggregateVersion: version, aggregateType: "order", aggregateID: name,
-		eventType: "order.placed", eventVersion: 1, headers: "{}", durable: durable, payload: binary.BigEndian.AppendUint64(nil, serial),
+		xid: xid, id: id, createdAt: then, aggregateVersion: version, eventVersion: 1, durable: durable,
+		payload: binary.BigEndian.AppendUint64(nil, serial),
 	}
 	binary.BigEndian.PutUint64(r.eventID[8:], serial)
-	r.texts = texts{id: "id", key: "order/" + name, version: "1", aggregateVersion: "1", createdAt: "then"}
+	r.words.text = string(r.appendWords(nil, []byte("order"), []byte(name), []byte("order.placed"), []byte("{}")))
 	db.w.inserted = append(db.w.inserted, r)
 	db.rows = append(db.rows, r)
 	db.w.checkFloor(r, db.at.position)

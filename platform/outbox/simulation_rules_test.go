@@ -6,7 +6,7 @@ import (
 )
 
 func (r *row) String() string {
-	return fmt.Sprintf("event %d of transaction %d, version %d of %s", r.id, r.xid, r.aggregateVersion, r.aggregateID)
+	return fmt.Sprintf("event %d of transaction %d, version %d of %s", r.id, r.xid, r.aggregateVersion, r.aggregateID())
 }
 
 // hear is a consumer: of each aggregate it gets every version once, in order, and may get those again
@@ -18,7 +18,7 @@ func (w *world) hear(r *row) {
 	if r.discarded { // too late: it was on its way
 		return
 	}
-	agg := int(r.aggregateID[0] - '0')
+	agg := int(r.aggregateID()[0] - '0')
 	if r.delivered++; r.delivered > 1 {
 		w.sum.repeated++
 		w.logf("%s is delivered again", r)
@@ -39,7 +39,7 @@ func (w *world) hear(r *row) {
 // gaveUp tells whether an operator has discarded a version.
 func (w *world) gaveUp(agg int, version int64) bool {
 	for _, r := range w.db.rows {
-		if r.discarded && r.delivered == 0 && r.aggregateVersion == version && int(r.aggregateID[0]-'0') == agg {
+		if r.discarded && r.delivered == 0 && r.aggregateVersion == version && int(r.aggregateID()[0]-'0') == agg {
 			return true
 		}
 	}

@@ -87,21 +87,21 @@ func partSQL(batch int) string {
 
 // denseSQL reads the events of a window in a range of ids, in any order.
 var denseSQL = union("SELECT " + rowColumns + " FROM $CHILD WHERE id + 0 > $1::bigint AND id + 0 <= $2::bigint" +
-	" AND NOT pg_visible_in_snapshot(xid, $3::text::pg_snapshot) AND pg_visible_in_snapshot(xid, $4::text::pg_snapshot)")
+	" AND NOT pg_visible_in_snapshot(xid, $3::pg_snapshot) AND pg_visible_in_snapshot(xid, $4::pg_snapshot)")
 
 const denseStatement = "slipway_outbox_dense"
 
 func (t *windowTables) poll(ctx context.Context, done snapshot) (w window, err error) {
-	sql, args := t.pollSQL, []any{binaryFormat, strconv.FormatUint(done.xmax, 10), done.runningText()}
+	sql, args := t.pollSQL, []any{rowFormats, strconv.FormatUint(done.xmax, 10), done.runningText()}
 	if done.xmax-done.xmin <= uint64(t.batch) {
-		sql, args = t.nearSQL, []any{binaryFormat, strconv.FormatUint(done.xmin, 10), done.text}
+		sql, args = t.nearSQL, []any{rowFormats, strconv.FormatUint(done.xmin, 10), done.text}
 	}
 	rows, err := t.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return w, err
 	}
 	var text string
-	w.events, err = collect(rows, func(s *stored) { w.high, text, w.now = s.id, s.headers, s.createdAt })
+	w.events, err = collect(rows, func(s *stored) { w.high, text, w.now = s.id, s.headers(), s.createdAt })
 	if err != nil {
 		return w, err
 	}
@@ -118,7 +118,7 @@ func (t *windowTables) part(ctx context.Context, done, end snapshot, lo, hi int6
 }
 
 func (t *windowTables) query(ctx context.Context, sql string, args ...any) ([]stored, error) {
-	rows, err := t.conn.Query(ctx, sql, append([]any{binaryFormat}, args...)...)
+	rows, err := t.conn.Query(ctx, sql, append([]any{rowFormats}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,11 +145,11 @@ func (t *windowTables) ahead(ctx context.Context, done, end snapshot) ranges {
 type pipeline struct {
 	pipeline  *pgconn.Pipeline
 	done, end []byte
-	last      rowReader
+	rows      rowReader
 }
 
 func (p *pipeline) ask(lo, hi int64) error {
-	p.pipeline.SendQueryPrepared(denseStatement, [][]byte{strconv.AppendInt(nil, lo, 10), strconv.AppendInt(nil, hi, 10), p.done, p.end}, nil, []int16{1})
+	p.pipeline.SendQueryPrepared(denseStatement, [][]byte{strconv.AppendInt(nil, lo, 10), strconv.AppendInt(nil, hi, 10), p.done, p.end}, nil, rowFormats)
 	return p.pipeline.Sync()
 }
 
@@ -162,10 +162,8 @@ func (p *pipeline) answer() (events []stored, size int, err error) {
 	if !ok {
 		return nil, 0, fmt.Errorf("unexpected answer %T", results)
 	}
-	var rows rowReader
-	rows.like(&p.last)
 	for err == nil && reader.NextRow() {
-		err = rows.add(reader.Values())
+		err = p.rows.add(reader.Values())
 	}
 	_, closed := reader.Close()
 	if err := errors.Join(err, closed); err != nil {
@@ -174,8 +172,10 @@ func (p *pipeline) answer() (events []stored, size int, err error) {
 	if _, err := p.pipeline.GetResults(); err != nil { // that of the end of the transaction
 		return nil, 0, err
 	}
-	p.last = rows
-	return rows.done(), (len(rows.text)+len(rows.payload))/max(1, len(rows.events)) + 1, nil
+	text, payload := len(p.rows.text), len(p.rows.payload)
+	events = p.rows.done()
+	p.rows.expect(len(events), payload+payload/8) // the next range is about as large
+	return events, (text+payload)/max(1, len(events)) + 1, nil
 }
 
 func (p *pipeline) close() error { return p.pipeline.Close() }
