@@ -30,9 +30,25 @@ func TestParse(t *testing.T) {
 		t.Parallel()
 		_, err := parse([]string{"B1", "B7", "B99"})
 		require.ErrorContains(t, err, "there is no benchmark B7\nthere is no benchmark B99")
+		_, err = parse([]string{"B1", "-peers", "claim_1000,river,clam"})
+		require.EqualError(t, err, "B1 has no peer river\nB1 has no peer clam")
 		_, err = parse([]string{"-runs", "-1"})
 		require.ErrorContains(t, err, "must not be negative")
 	})
+}
+
+func TestAmong(t *testing.T) {
+	t.Parallel()
+	names := func(peers string) (all []string) {
+		for _, s := range (options{peers: peers}).among(stocks(1)) {
+			for _, c := range s.contenders {
+				all = append(all, c.Name())
+			}
+		}
+		return all
+	}
+	require.Equal(t, []string{"ours", "ours_4000", "claim_5000", "watermill_100"}, names("watermill_100,claim_5000"))
+	require.Contains(t, names(""), "river")
 }
 
 func numberedMessage(number int64) broker.Message {
@@ -89,6 +105,8 @@ func TestDrainLine(t *testing.T) {
 	require.NoError(t, compare(all).judge(), "three times is what was promised")
 	all[0].contenders = all[0].contenders[:1]
 	require.EqualError(t, compare(all).judge(), "ours: 2.00 times claim_1000, at least 3 were promised")
+	require.NotContains(t, drainLine(all[:2], compare(all[:2]), 3).String(), "watermill", "who was left out")
+	require.EqualError(t, compare(all[:2]).judge(), "ours: 2.00 times claim_1000, at least 3 were promised")
 	all[2].contenders[0].rates = []float64{10, 5, 11}
 	require.ErrorContains(t, compare(all).judge(), "ours: 40.00 times watermill_100, at least 60 were promised")
 }

@@ -25,6 +25,7 @@ type options struct {
 	transactions int
 	duration     time.Duration
 	hold         time.Duration
+	peers        string
 	alone        bool
 	quick        bool
 
@@ -67,6 +68,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.transactions, "transactions", 0, "transactions of B5 for Slipway, a tenth for each peer; 0 means 1000000")
 	flags.DurationVar(&o.duration, "duration", 0, "how long B2 runs for each side; 0 means 30s")
 	flags.DurationVar(&o.hold, "hold", 0, "how long B4 holds a transaction open for each side; 0 means 5m")
+	flags.StringVar(&o.peers, "peers", "", "the peers of B1, with commas; empty means all")
 	flags.BoolVar(&o.alone, "alone", false, "leave the peers out of B4: they take two thirds of its time")
 	flags.BoolVar(&o.quick, "quick", false, "small and once: for a look, not for figures")
 	o.child.bind(flags)
@@ -84,12 +86,17 @@ func parse(args []string) (options, error) {
 	return o, o.known()
 }
 
-// known names the ids that are not those of benchmarks.
+// known names the ids and peers that there are not.
 func (o options) known() error {
 	var errs []error
 	for _, id := range o.ids {
 		if !slices.ContainsFunc(benchmarks(), func(b benchmark) bool { return b.id == id }) {
 			errs = append(errs, fmt.Errorf("there is no benchmark %s", id))
+		}
+	}
+	for _, name := range o.named() {
+		if !slices.ContainsFunc(stocks(0)[1:], func(s *stock) bool { return !s.reference && s.named(name) }) {
+			errs = append(errs, fmt.Errorf("B1 has no peer %s", name))
 		}
 	}
 	return errors.Join(errs...)
