@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,13 +38,14 @@ func (p parking) behind(e *stored) {
 	p[a].events = append(p[a].events, e)
 }
 
-// park takes over what has been stored as parked.
+// park takes over what has been stored as parked, with names of its own: those of an event
+// are parts of a text that holds the words of thousands.
 func (t *term) park(ctx context.Context, p parking) error {
 	if len(p) == 0 {
 		return nil
 	}
 	for a := range p {
-		t.parked[a] = true
+		t.parked[aggregate{strings.Clone(a.kind), strings.Clone(a.id)}] = true
 	}
 	return t.countParked(ctx)
 }
