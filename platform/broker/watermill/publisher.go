@@ -136,7 +136,8 @@ func (p *Publisher) blame(q *queue, fates []error, before uint64) {
 			since = before
 		}
 		now := p.acked.Load()
-		if p.failed[name] = now; now == since {
+		p.failed[strings.Clone(name)] = now // it may be part of a long text, and stay for long
+		if now == since {
 			fates[at] = unavailable(err)
 		}
 		return

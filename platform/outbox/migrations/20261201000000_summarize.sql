@@ -2,8 +2,8 @@
 -- of who fills its pages: but it keeps 256 requests, for all indexes, until autovacuum comes by.
 -- One for each sixteen pages is too many for a few thousand events a second, and the first
 -- to read a backlog had to look at the rest. 128 pages hold one or two thousand events.
--- What a child has is replaced when rotation empties it; at once only where that holds up
--- nobody.
+-- What a child has is replaced when rotation empties it; at once only where that takes a
+-- moment, in which nobody can add events.
 LOCK TABLE slipway.outbox IN SHARE MODE; -- before its indexes, in the order of who adds events
 
 DO $$

@@ -36,7 +36,10 @@ func locked(service string, callers ...string) fault {
 				return closing(conn), err
 			}
 		}
-		return closing(conn), lockTables(ctx, conn)
+		if err := lockTables(ctx, conn); err != nil {
+			return closing(conn), fmt.Errorf("%s: %w", service, err)
+		}
+		return closing(conn), nil
 	}
 }
 
