@@ -194,6 +194,15 @@ func TestRelay_rotates(t *testing.T) {
 	require.Eventually(t, rotated(1), patience, 50*time.Millisecond)
 	eventually(t, func() bool { return int64(len(s.versions("order/a"))) == version })
 	require.Less(t, rows[int64](t, pool, "select count(*) from slipway.outbox")[0], version+1, "old events are gone")
+	var emptied []int
+	eventually(t, func() bool {
+		emptied = rows[int](t, pool, "select slot from slipway.outbox_rotation where not current and opened_at is null")
+		return len(emptied) > 0
+	})
+	fillPages(t, pool, emptied[0], 1)
+	eventually(t, func() bool {
+		return rows[int64](t, pool, fmt.Sprintf("select brin_summarize_range('slipway.outbox_%d_expr_created_at_idx', 0)", emptied[0]))[0] == 1
+	}, "no event changes the index of one that was emptied")
 }
 
 // A sink that is behind keeps everything, and one that nobody uses can be removed. With a rotation that asks for the

@@ -223,6 +223,9 @@ func truncate(ctx context.Context, conn *pgx.Conn, child int16) (done bool, err 
 	if postgres.SQLState(err) == lockNotAvailable {
 		return false, nil
 	}
+	if err == nil && done {
+		err = completeIndex(ctx, conn, child) // a new index has its first range
+	}
 	if err != nil {
 		return false, fmt.Errorf("empty %s: %w", table, err)
 	}

@@ -164,7 +164,7 @@ func TestRelay_fuzz(t *testing.T) {
 	fuzz(t, setup(t), func(relays *pgxpool.Pool, s *sink, cfg outbox.Config) { _, _, _ = start(t, relays, s, cfg) })
 }
 
-// fuzz runs two relays, on connections that no writer ever has.
+// fuzz runs four relays, on connections that no writer ever has.
 func fuzz(t *testing.T, pool *pgxpool.Pool, start func(relays *pgxpool.Pool, s *sink, cfg outbox.Config)) {
 	t.Helper()
 	ctx := t.Context()
@@ -189,7 +189,7 @@ func fuzz(t *testing.T, pool *pgxpool.Pool, start func(relays *pgxpool.Pool, s *
 	cfg.Batch = 7
 	cfg.Lease = 100 * time.Millisecond
 	relays := open(t, pool.Config().ConnString()+"&application_name=relay")
-	for range 2 {
+	for range 4 {
 		start(relays, s, cfg)
 	}
 

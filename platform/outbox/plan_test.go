@@ -59,7 +59,7 @@ func TestReader_plans(t *testing.T) {
 		}
 	}
 	insert := `INSERT INTO slipway.outbox (slot, lane, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, event_version, payload, headers)
-		SELECT 0, 0, gen_random_uuid(), 'order', i::text, 1, 'order.placed', 1, '\x00', '{}' FROM generate_series(1, 50000) i`
+		SELECT 0, 0, gen_random_uuid(), 'order', i::text, 1, 'order.placed', 1, '\x00', '{}' FROM generate_series(1, 1000000) i`
 	run("ALTER TABLE slipway.outbox_0 SET (autovacuum_enabled = off)")
 	t.Run("of an empty table", check)
 	run(insert)

@@ -42,7 +42,7 @@ type source interface {
 	// ahead begins to ask for whole ranges of a window. Until they are closed nothing
 	// else can be asked.
 	ahead(ctx context.Context, done, end snapshot) ranges
-	// summarize completes the index of ids.
+	// summarize completes the index of ids for what has been there for long.
 	summarize(ctx context.Context) error
 }
 

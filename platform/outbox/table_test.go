@@ -58,6 +58,8 @@ func TestTable_completesIndexByManyPages(t *testing.T) {
 	pool := setup(t)
 	for i := range 3 {
 		child := fmt.Sprintf("slipway.outbox_%d", i)
+		fillPages(t, pool, i, 1)
+		require.Equal(t, []int64{1}, rows[int64](t, pool, fmt.Sprintf("select brin_summarize_range('%s_expr_created_at_idx', 0)", child)), "no event changes a new index")
 		fillPages(t, pool, i, 200)
 		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 			_, err := tx.Exec(t.Context(), fmt.Sprintf(`LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE; -- autovacuum completes it as well

@@ -14,6 +14,9 @@ BEGIN
         EXECUTE format('ALTER INDEX slipway.outbox_%s_expr_created_at_idx SET (pages_per_range = 128)', slot);
         IF pg_relation_size(format('slipway.outbox_%s', slot)) < 32 * 1024 * 1024 THEN
             EXECUTE format('REINDEX INDEX slipway.outbox_%s_expr_created_at_idx', slot);
+            -- A new index has the last range: with that each new event changes it.
+            PERFORM brin_desummarize_range(format('slipway.outbox_%s_expr_created_at_idx', slot)::regclass,
+                greatest(pg_relation_size(format('slipway.outbox_%s', slot)) / current_setting('block_size')::int - 1, 0));
         END IF;
     END LOOP;
 END $$;
