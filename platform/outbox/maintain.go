@@ -224,7 +224,7 @@ func truncate(ctx context.Context, conn *pgx.Conn, child int16) (done bool, err 
 		return false, nil
 	}
 	if err == nil && done {
-		err = completeIndex(ctx, conn, child) // a new index has its first range
+		err = completeIndex(ctx, conn, int(child)) // a new index has its first range
 	}
 	if err != nil {
 		return false, fmt.Errorf("empty %s: %w", table, err)

@@ -136,9 +136,9 @@ func (t *windowTables) summarize(ctx context.Context) error {
 
 // completeIndex completes a child's index of ids, as far as autovacuum has not, but for the
 // last range of pages: with that in it each new event changes the index, which costs who adds it
-// more than a tenth. A range that is missing is read whole. It needs a right that not everybody
+// about a tenth. A range that is missing is read whole. It needs a right that not everybody
 // has: without it reading is only slower, and the error is one of the connection only.
-func completeIndex[T int | int16](ctx context.Context, conn *pgx.Conn, child T) error {
+func completeIndex(ctx context.Context, conn *pgx.Conn, child int) error {
 	_, err := conn.Exec(ctx, fmt.Sprintf(`SELECT brin_summarize_new_values('slipway.outbox_%d_expr_created_at_idx'),
 		brin_desummarize_range('slipway.outbox_%[1]d_expr_created_at_idx', greatest(pg_relation_size('slipway.outbox_%[1]d') / current_setting('block_size')::int - 1, 0))`, child))
 	if err != nil && conn.IsClosed() {
