@@ -105,10 +105,11 @@ func (l *Ledger) Entries() []Entry {
 	return append([]Entry(nil), l.entries...)
 }
 
-// Close gives the file free.
+// Close gives the file free. It unlocks before it closes: a child that is being started holds a
+// copy of every open file until it execs, and with that the lock.
 func (l *Ledger) Close() error {
 	_ = l.fail(errors.New("ledger is closed"))
-	return l.file.Close()
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
 }
 
 func (l *Ledger) write(e Entry, line []byte) (n int, err error) {

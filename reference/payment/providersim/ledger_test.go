@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -119,6 +121,38 @@ func TestLedger_survivesKill(t *testing.T) {
 		require.Equal(t, 1, seen[key], key)
 	}
 	t.Logf("%d kills, %d answers, %d entries, 0 lost", rounds, len(told), len(seen))
+}
+
+// A child that is being started has a copy of the open file. Seen to fail with a file that is closed and not unlocked.
+func TestLedger_Close(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "ledger.jsonl")
+	ledger, err := providersim.OpenLedger(name)
+	require.NoError(t, err)
+	_, err = providersim.OpenLedger(name)
+	require.ErrorContains(t, err, "in use")
+
+	copies := 0
+	files, err := os.ReadDir("/dev/fd")
+	require.NoError(t, err)
+	for _, f := range files {
+		if target, err := os.Readlink("/dev/fd/" + f.Name()); err != nil || target != name {
+			continue
+		}
+		fd, err := strconv.Atoi(f.Name())
+		require.NoError(t, err)
+		held, err := syscall.Dup(fd)
+		require.NoError(t, err)
+		defer func() { _ = syscall.Close(held) }()
+		copies++
+	}
+	if copies == 0 {
+		t.Skip("this system does not tell the names of open files")
+	}
+	require.NoError(t, ledger.Close())
+	again, err := providersim.OpenLedger(name)
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
 }
 
 type process struct {
