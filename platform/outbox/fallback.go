@@ -288,7 +288,7 @@ func (f *Fallback) pass(soft, hard context.Context, conn *pgx.Conn, c *claim) (f
 	if err != nil {
 		return 0, fmt.Errorf("read outbox: %w", err)
 	}
-	events, err := collect(rows, nil)
+	events, err := collect(rows)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox: %w", err)
 	}

@@ -66,7 +66,7 @@ func (p *parkedTable) events(ctx context.Context, a aggregate, limit int) ([]sto
 	if err != nil {
 		return nil, err
 	}
-	return collect(rows, nil)
+	return collect(rows)
 }
 
 func (p *parkedTable) count(ctx context.Context) (n int64, err error) {

@@ -98,7 +98,7 @@ func (t *term) replayBatch(ctx context.Context, r openReplay) (events []stored, 
 			if err != nil {
 				return err
 			}
-			if events, err = collect(rows, nil); err != nil {
+			if events, err = collect(rows); err != nil {
 				return err
 			}
 		}

@@ -138,16 +138,21 @@ var rowFormats = pgx.QueryResultFormats{
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // rowReader decodes rows of rowColumns by hand: a backlog is bound by this. The words
-// and payloads of all rows share two allocations.
+// and payloads of all rows share two allocations, as large as those before needed them.
 type rowReader struct {
 	events  []stored
 	text    []byte
 	payload []byte
+	count   int // of the events before
+	size    int // of their payloads
 }
 
 func (r *rowReader) add(values [][]byte) error {
 	if len(values) != len(rowFormats) || len(values[2]) != 8 {
 		return fmt.Errorf("decode outbox row: %d columns of unexpected form", len(values))
+	}
+	if r.events == nil {
+		r.events, r.payload = make([]stored, 0, r.count+r.count/8), make([]byte, 0, r.size+r.size/8)
 	}
 	r.events = append(r.events, stored{})
 	s := &r.events[len(r.events)-1]
@@ -215,31 +220,36 @@ func (r *rowReader) done() []stored {
 		size := len(s.payload)
 		s.payload, payload = payload[:size:size], payload[size:]
 	}
-	r.events, r.text, r.payload = nil, r.text[:0], nil
+	*r = rowReader{text: r.text[:0], count: len(events), size: min(len(r.payload), aheadBytes)}
+	if cap(r.text) > aheadBytes {
+		r.text = nil
+	}
 	return events
 }
 
-// expect makes room for so many events, whose payloads have so many bytes.
-func (r *rowReader) expect(events, payload int) {
-	r.events, r.payload = make([]stored, 0, events), make([]byte, 0, payload)
+// collect reads rows of rowColumns.
+func collect(rows pgx.Rows) ([]stored, error) {
+	var r rowReader
+	return r.collect(rows, nil)
 }
 
 // collect reads rows of rowColumns. The one without an xid is about the window, not
 // an event: it is given to about.
-func collect(rows pgx.Rows, about func(*stored)) ([]stored, error) {
+func (r *rowReader) collect(rows pgx.Rows, about func(*stored)) ([]stored, error) {
 	defer rows.Close()
-	var events, window rowReader
+	var window rowReader
 	for rows.Next() {
-		values, into := rows.RawValues(), &events
+		values, into := rows.RawValues(), r
 		if values[0] == nil {
 			into = &window
 		}
 		if err := into.add(values); err != nil {
+			r.done()
 			return nil, err
 		}
 	}
 	for _, s := range window.done() {
 		about(&s)
 	}
-	return events.done(), rows.Err()
+	return r.done(), rows.Err()
 }

@@ -19,6 +19,7 @@ type windowTables struct {
 	conn                               *pgx.Conn
 	batch                              int
 	nearSQL, pollSQL, lateSQL, partSQL string
+	rows                               rowReader // of polls
 }
 
 // The plans are fixed: each query has one index that it must use, and the statistics
@@ -101,7 +102,7 @@ func (t *windowTables) poll(ctx context.Context, done snapshot) (w window, err e
 		return w, err
 	}
 	var text string
-	w.events, err = collect(rows, func(s *stored) { w.high, text, w.now = s.id, s.headers(), s.createdAt })
+	w.events, err = t.rows.collect(rows, func(s *stored) { w.high, text, w.now = s.id, s.headers(), s.createdAt })
 	if err != nil {
 		return w, err
 	}
@@ -122,7 +123,7 @@ func (t *windowTables) query(ctx context.Context, sql string, args ...any) ([]st
 	if err != nil {
 		return nil, err
 	}
-	return collect(rows, nil)
+	return collect(rows)
 }
 
 func (t *windowTables) summarize(ctx context.Context) error {
@@ -185,7 +186,6 @@ func (p *pipeline) answer() (events []stored, size int, err error) {
 	}
 	text, payload := len(p.rows.text), len(p.rows.payload)
 	events = p.rows.done()
-	p.rows.expect(len(events), payload+payload/8) // the next range is about as large
 	return events, (text+payload)/max(1, len(events)) + 1, nil
 }
 
