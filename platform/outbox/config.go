@@ -20,7 +20,7 @@ type Config struct {
 	// twice as many are published again. 0 means 1000.
 	Batch int `env:"OUTBOX_BATCH"`
 	// Linger is the least time between two reads, so that events of many
-	// transactions share one; up to four times as long when reads bring many. A
+	// transactions share one; up to eight times as long when reads bring many. A
 	// backlog does not wait. 0 means 5 milliseconds.
 	Linger time.Duration `env:"OUTBOX_LINGER"`
 	// Poll is how often an idle relay looks for events that it was not woken for.

@@ -107,7 +107,7 @@ type owed struct {
 
 // storeWithin is for how long a position may be owed, as long as it is that of fewer
 // events than a batch has.
-const storeWithin = 25 * time.Millisecond
+const storeWithin = 50 * time.Millisecond
 
 // owe notes what is settled.
 func (t *term) owe(c chunk) {

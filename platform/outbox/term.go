@@ -276,7 +276,7 @@ func (t *term) rest(ctx context.Context, began time.Time, found int) {
 	} else {
 		t.pause(ctx, t.cfg.Poll)
 	}
-	linger := t.cfg.Linger * time.Duration(min(1+found/16, 4))
+	linger := t.cfg.Linger * time.Duration(min(1+found/16, 8))
 	if left := linger - time.Since(began); left > 0 {
 		wait(ctx, left)
 	}
