@@ -51,6 +51,9 @@ func runProducers(ctx context.Context, b *bench) error {
 	length := pick(b.options, 0, 4*time.Second, time.Second)
 	clients := []int{16, 64}
 	all := producers()
+	if b.alone {
+		all = all[:2]
+	}
 	for _, p := range all {
 		if err := p.prepare(ctx, b.server); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -195,9 +198,13 @@ func producerLine(all map[string]*producer, clients []int, rounds int) *figure.L
 			Rate(fmt.Sprintf("cpu_us_%d", n), figure.Median(ours.cpu[n]))
 	}
 	for _, n := range clients {
-		ratio("notify_ratio", "notify", "plain_table", n)
+		if all["notify"] != nil {
+			ratio("notify_ratio", "notify", "plain_table", n)
+		}
 		for _, p := range producers() {
-			line.Rate(fmt.Sprintf("%s_%d", p.name, n), figure.Median(all[p.name].rates[n]))
+			if all[p.name] != nil {
+				line.Rate(fmt.Sprintf("%s_%d", p.name, n), figure.Median(all[p.name].rates[n]))
+			}
 		}
 	}
 	return line.Int("relay_lag_max", ours.lag).Int("rounds", rounds)

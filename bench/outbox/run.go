@@ -69,7 +69,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.duration, "duration", 0, "how long B2 runs for each side; 0 means 30s")
 	flags.DurationVar(&o.hold, "hold", 0, "how long B4 holds a transaction open for each side; 0 means 5m")
 	flags.StringVar(&o.peers, "peers", "", "the peers of B1, with commas; empty means all; the long backlog of B1 has none")
-	flags.BoolVar(&o.alone, "alone", false, "leave the peers out of B4: they take two thirds of its time")
+	flags.BoolVar(&o.alone, "alone", false, "leave the peers out of B3 and B4: in B4 they take two thirds of its time")
 	flags.BoolVar(&o.quick, "quick", false, "small and once: for a look, not for figures")
 	o.child.bind(flags)
 	for len(args) > 0 { // benchmarks and flags in any order
