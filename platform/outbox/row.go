@@ -221,7 +221,7 @@ func (r *rowReader) done() []stored {
 		s.payload, payload = payload[:size:size], payload[size:]
 	}
 	*r = rowReader{text: r.text[:0], count: len(events), size: min(len(r.payload), aheadBytes)}
-	if cap(r.text) > aheadBytes {
+	if cap(r.text) > aheadBytes { // the relay may be idle from now on
 		r.text = nil
 	}
 	return events

@@ -55,3 +55,23 @@ func TestRowReader_keepsNoLargeBuffers(t *testing.T) {
 	require.NoError(t, r.add(rowOf(2, "small")))
 	require.LessOrEqual(t, cap(r.payload), aheadBytes+aheadBytes/8)
 }
+
+// Seen to fail with buffers that begin without room.
+func TestRowReader_allocates(t *testing.T) { //nolint:paralleltest // allocations of other tests would be counted
+	var r rowReader
+	rows := make([][][]byte, 100)
+	for i := range rows {
+		rows[i] = rowOf(i, "payload")
+	}
+	read := func() {
+		for _, row := range rows {
+			if err := r.add(row); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.done()
+	}
+	read()
+	const events, words, payloads = 1, 1, 1
+	require.Equal(t, events+words+payloads, int(testing.AllocsPerRun(100, read)))
+}
