@@ -79,7 +79,7 @@ func runProducers(ctx context.Context, b *bench) error {
 		}
 		slices.Reverse(others)
 	}
-	b.print(producerLine(producersByName(all), clients, rounds))
+	b.print(producerLine(all, clients, rounds))
 	var errs []error
 	for _, p := range all {
 		errs = append(errs, p.database.Drop(ctx))
@@ -170,25 +170,21 @@ func listen(ctx context.Context, conn *pgx.Conn) (stop func() error, err error) 
 	}, nil
 }
 
-func producersByName(all []*producer) map[string]*producer {
+// producerLine gives ratios that are medians of those of the rounds. cpu_ratio is what a
+// transaction takes of all CPUs without the relay to what it takes with it: where they
+// are busy it is the ratio of the rates.
+func producerLine(all []*producer, clients []int, rounds int) *figure.Line {
 	byName := make(map[string]*producer)
 	for _, p := range all {
 		byName[p.name] = p
 	}
-	return byName
-}
-
-// producerLine gives ratios that are medians of those of the rounds. cpu_ratio is what a
-// transaction takes of all CPUs without the relay to what it takes with it: where they
-// are busy it is the ratio of the rates.
-func producerLine(all map[string]*producer, clients []int, rounds int) *figure.Line {
 	line := figure.NewLine("B3")
 	ratio := func(key, of, base string, n int) {
-		a, b := all[of].rates[n], all[base].rates[n]
+		a, b := byName[of].rates[n], byName[base].rates[n]
 		line.Ratio(fmt.Sprintf("%s_%d", key, n), figure.PairedRatio(a, b)).
 			Ratio(fmt.Sprintf("%s_%d_spread", key, n), figure.PairedSpread(a, b))
 	}
-	bare, ours := all["bare_insert"], all["ours_with_relay"]
+	bare, ours := byName["bare_insert"], byName["ours_with_relay"]
 	for _, n := range clients {
 		ratio("ratio", ours.name, bare.name, n)
 		low, high := figure.PairedInterval(ours.rates[n], bare.rates[n])
@@ -198,13 +194,11 @@ func producerLine(all map[string]*producer, clients []int, rounds int) *figure.L
 			Rate(fmt.Sprintf("cpu_us_%d", n), figure.Median(ours.cpu[n]))
 	}
 	for _, n := range clients {
-		if all["notify"] != nil {
+		if byName["notify"] != nil { // and with it the other peers
 			ratio("notify_ratio", "notify", "plain_table", n)
 		}
-		for _, p := range producers() {
-			if all[p.name] != nil {
-				line.Rate(fmt.Sprintf("%s_%d", p.name, n), figure.Median(all[p.name].rates[n]))
-			}
+		for _, p := range all {
+			line.Rate(fmt.Sprintf("%s_%d", p.name, n), figure.Median(p.rates[n]))
 		}
 	}
 	return line.Int("relay_lag_max", ours.lag).Int("rounds", rounds)
